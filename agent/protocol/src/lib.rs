@@ -1,0 +1,36 @@
+//! The wire format between `keys`, the pusher, and `keys-agent` on the host, and the words both sides share.
+//!
+//! This crate knows only [`Read`](std::io::Read) and [`Write`](std::io::Write): no sockets, no files, no clock. The
+//! format is specified in `docs/protocol.md`; where that text and this code differ, one of them is wrong.
+//!
+//! Every value that crosses the wire is parsed into a type that cannot hold a wrong one ([`KeyName`], [`Mode`],
+//! [`Principal`], [`UnitName`]), on both sides: the agent never trusts that the pusher checked.
+
+mod access;
+mod digest;
+mod error;
+mod frame;
+pub mod limits;
+mod message;
+mod name;
+mod secret;
+mod text;
+mod unit;
+mod wire;
+
+pub use access::{Mode, Principal};
+pub use digest::{Digest, KeyedHash};
+pub use error::{NameError, WireError};
+pub use frame::{Frame, Kind, Message};
+pub use message::{
+    Action, Commit, Done, Have, Hello, How, Key, KeyOutcome, KeyResult, Manifest, Need, Needs,
+    Progress, Purpose, Refusal, RefusalCode, Scope, Stray, Tell, UnitOutcome, UnitResult,
+};
+pub use name::{Conflict, KeyName};
+pub use secret::Secret;
+pub use text::printable;
+pub use unit::UnitName;
+pub use wire::{MAGIC, Wire};
+
+/// The protocol version this crate speaks.
+pub const VERSION: u32 = 1;
