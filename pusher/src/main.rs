@@ -1,2 +1,5 @@
-//! The binary.
+//! `keys`: resolves the secrets of hosts and sends them.
+
+mod failure;
+
 fn main() {}
