@@ -170,6 +170,12 @@ impl<R: Read, W: Write> Wire<R, W> {
         self.frame()?.parse()
     }
 
+    /// Returns whether bytes came that no frame was made of yet: after [`Kind::Commit`] none may.
+    #[must_use]
+    pub fn holds_more(&self) -> bool {
+        self.start < self.end
+    }
+
     /// Makes `inbox[start..end]` hold `wanted` bytes, at most `ROOM`.
     fn fill(&mut self, wanted: usize) -> Result<(), WireError> {
         if self.start == self.end {
