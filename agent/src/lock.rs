@@ -1,0 +1,45 @@
+//! One writer at a time.
+
+use std::os::fd::OwnedFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use keys_protocol::{RefusalCode, limits};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use crate::failure::{Doing as _, Failure};
+use crate::place::{PATH, Place};
+
+/// How often a push that waits looks again. There is no flock(2) with a deadline.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The right to write, until it is dropped.
+///
+/// It is on the folder itself, so it needs no file, and a place that was mounted over is another lock.
+pub(crate) struct Lock(#[expect(dead_code, reason = "held for its Drop")] Flock<OwnedFd>);
+
+impl Lock {
+    /// Waits until no other push writes, at most 30 s.
+    pub(crate) fn take(place: &Place) -> Result<Self, Failure> {
+        let end = Instant::now() + limits::LOCK_WAIT;
+        // An open file description of its own: locks belong to those.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let mut fd = place
+            .folder
+            .open(".", flags)
+            .doing(|| format!("open {PATH}"))?;
+        loop {
+            match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self(lock)),
+                Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) => fd = same,
+                Err((_, e)) => return Err(e).doing(|| format!("flock {PATH}")),
+            }
+            if Instant::now() >= end {
+                let text = "another push is being written on this host";
+                return Err(Failure::new(RefusalCode::Busy, text).hint("send again when it ended"));
+            }
+            sleep(RETRY);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the pusher wants: its manifest and keys, every limit checked as they come.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use keys_protocol::{
+    Action, Conflict, Key, Manifest, Purpose, RefusalCode, Tell, VERSION, WireError, limits,
+};
+
+use crate::account::{Database, question};
+use crate::failure::Failure;
+use crate::record::Origin;
+use crate::session::Session;
+
+/// The most units that all keys of one push may name together: 20,000 keys of 64 each would be a gigabyte of names.
+const TELLS: usize = 100_000;
+
+/// One key as it was asked for.
+pub(crate) struct Wanted {
+    pub(crate) key: Key,
+    pub(crate) units: Vec<Tell>,
+}
+
+/// Everything of a push but the bytes. No two of its keys exclude each other.
+pub(crate) struct Push {
+    pub(crate) manifest: Manifest,
+    pub(crate) keys: Vec<Wanted>,
+}
+
+impl Push {
+    /// Reads the Manifest frame and the Key and Tell frames after it.
+    pub(crate) fn read(session: &mut Session) -> Result<Self, Failure> {
+        let manifest: Manifest = session.receive()?;
+        check(&manifest)?;
+        session.allow_for(manifest.bytes);
+        let mut push = Self {
+            manifest,
+            keys: Vec::new(),
+        };
+        let mut bytes = 0;
+        let mut tells = 0;
+        for _ in 0..push.manifest.keys {
+            let key: Key = session.receive()?;
+            check_key(&key)?;
+            bytes += key.size;
+            tells += key.units as usize;
+            if bytes > push.manifest.bytes || tells > TELLS {
+                return Err(Failure::breach("more bytes or units than announced"));
+            }
+            let units = read_units(session, key.units)?;
+            push.keys.push(Wanted { key, units });
+        }
+        if bytes != push.manifest.bytes {
+            return Err(Failure::breach("fewer bytes than announced"));
+        }
+        match Conflict::among(push.keys.iter().map(|wanted| &wanted.key.name)) {
+            Some(conflict) => Err(Failure::breach(conflict.to_string())),
+            None => Ok(push),
+        }
+    }
+
+    /// Returns which owners and groups must be asked for.
+    pub(crate) fn questions(&self) -> BTreeSet<(Database, String)> {
+        self.keys
+            .iter()
+            .flat_map(|Wanted { key, .. }| {
+                [
+                    question(Database::Users, &key.owner),
+                    question(Database::Groups, &key.group),
+                ]
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// Returns what is remembered of where the keys came from, and when.
+    pub(crate) fn origin(&self) -> Origin {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // A clock before 1970 is no reason to refuse keys.
+        let now = now.map_or(0, |since| since.as_secs());
+        Origin::new(&self.manifest.id, &self.manifest.sender, now)
+    }
+
+    /// Returns whether the session is only to say what would be done.
+    pub(crate) fn is_plan(&self) -> bool {
+        self.manifest.purpose == Purpose::Plan
+    }
+}
+
+fn read_units(session: &mut Session, count: u32) -> Result<Vec<Tell>, WireError> {
+    let mut units = Vec::new();
+    for _ in 0..count {
+        units.push(session.receive::<Tell>()?);
+    }
+    // Sorted, so that the same units in another order are no change; the stronger way wins where one is named twice.
+    units.sort_by(|a, b| (&a.unit, b.how).cmp(&(&b.unit, a.how)));
+    units.dedup_by(|later, kept| later.unit == kept.unit);
+    Ok(units)
+}
+
+fn check(manifest: &Manifest) -> Result<(), Failure> {
+    let version = manifest.protocol;
+    if version != VERSION {
+        let text = format!("the pusher wants protocol {version}, this agent speaks {VERSION}");
+        return Err(Failure::new(RefusalCode::Version, text).hint("upgrade the older of the two"));
+    }
+    if let Some(word) = manifest.requires.split_ascii_whitespace().next() {
+        let agent = env!("CARGO_PKG_VERSION");
+        let text = format!("the pusher requires `{word}`, unknown to this agent {agent}");
+        return Err(Failure::new(RefusalCode::Version, text).hint("upgrade the agent"));
+    }
+    if manifest.id.is_empty() || manifest.id.len() > limits::TEXT {
+        return Err(Failure::breach("a manifest id has 1 to 1024 bytes"));
+    }
+    if manifest.sender.len() > limits::TEXT {
+        return Err(Failure::breach("a sender has at most 1024 bytes"));
+    }
+    if manifest.keys > limits::KEYS {
+        let most = limits::KEYS;
+        return Err(Failure::breach(format!(
+            "{} keys: at most {most} are allowed",
+            manifest.keys
+        )));
+    }
+    if manifest.bytes > limits::PUSH_BYTES {
+        let most = limits::PUSH_BYTES;
+        return Err(Failure::breach(format!(
+            "{} bytes: at most {most} are allowed",
+            manifest.bytes
+        )));
+    }
+    Ok(())
+}
+
+fn check_key(key: &Key) -> Result<(), Failure> {
+    let refuse = |what: String| Err(Failure::breach(format!("key {}: {what}", key.name)));
+    if key.size > limits::KEY_BYTES {
+        let most = limits::KEY_BYTES;
+        return refuse(format!("{} bytes: at most {most} are allowed", key.size));
+    }
+    if key.units > limits::UNITS_PER_KEY {
+        let most = limits::UNITS_PER_KEY;
+        return refuse(format!("{} units: at most {most} are allowed", key.units));
+    }
+    match (key.action, key.mac) {
+        (Action::Send, None) => refuse("it is to be sent and has no digest".into()),
+        (Action::Keep, Some(_)) => refuse("it is to be kept and has a digest".into()),
+        (Action::Keep, None) if key.size > 0 => refuse("it is to be kept and has a size".into()),
+        _ => Ok(()),
+    }
+}
