@@ -1,0 +1,319 @@
+//! Where a secret comes from, as the manifest says it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use keys_protocol::printable;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{
+    Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::resolve::age::AgeSource;
+use crate::resolve::command::CommandSource;
+use crate::resolve::file::FileSource;
+use crate::resolve::sops::SopsSource;
+use crate::resolve::vault::VaultSource;
+
+/// What every kind of source can do before anything is asked. Its `Display` is what a user would recognise.
+pub(crate) trait Kind: Clone + fmt::Display {
+    /// Returns this source with `{host}` replaced.
+    fn for_host(&self, host: &str) -> Self;
+
+    /// Returns what is asked once for all sources that share it: the file or path without the field.
+    fn origin(&self) -> Self;
+}
+
+macro_rules! sources {
+    ($($(#[doc = $doc:literal])* $kind:ident($form:ident)),* $(,)?) => {
+        /// Where a secret comes from: `{ vault = "kv/web#cert" }` and the like.
+        #[derive(serde::Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[serde(rename_all = "snake_case")]
+        pub(crate) enum Source {
+            $($(#[doc = $doc])* $kind($form)),*
+        }
+
+        impl Source {
+            /// Returns this source with `{host}` replaced.
+            pub(crate) fn for_host(&self, host: &str) -> Self {
+                match self {
+                    $(Self::$kind(source) => Self::$kind(source.for_host(host))),*
+                }
+            }
+
+            /// Returns what is asked once for all sources that share it.
+            pub(crate) fn origin(&self) -> Self {
+                match self {
+                    $(Self::$kind(source) => Self::$kind(source.origin())),*
+                }
+            }
+        }
+
+        impl fmt::Display for Source {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = match self {
+                    $(Self::$kind(source) => source.to_string()),*
+                };
+                f.write_str(&printable(&text, LONGEST_SHOWN))
+            }
+        }
+    };
+}
+
+sources! {
+    /// A field of a Vault or OpenBao key-value secret.
+    Vault(VaultSource),
+    /// A value of a SOPS file, or the whole file.
+    Sops(SopsSource),
+    /// An age-encrypted file.
+    Age(AgeSource),
+    /// A file below the manifest's folder, as it is.
+    File(FileSource),
+    /// What a program prints.
+    Command(CommandSource),
+}
+
+/// How much of a source's text a message shows, in characters.
+const LONGEST_SHOWN: usize = 300;
+
+/// Replaces `{host}` in `text`.
+pub(crate) fn for_host(text: &str, host: &str) -> String {
+    text.replace("{host}", host)
+}
+
+/// The way down to a value inside a document: `a/b`, or `["a", "b/c"]` where names hold a `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Steps(pub(crate) Vec<String>);
+
+impl Steps {
+    /// Splits `text` at each `/`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        Self::of(text.split('/').map(str::to_owned).collect())
+    }
+
+    fn of(steps: Vec<String>) -> Result<Self, String> {
+        if steps.iter().any(String::is_empty) {
+            return Err("a name after `#` is empty".into());
+        }
+        Ok(Self(steps))
+    }
+
+    /// Returns these steps with `{host}` replaced.
+    pub(crate) fn for_host(&self, host: &str) -> Self {
+        Self(self.0.iter().map(|step| for_host(step, host)).collect())
+    }
+}
+
+impl fmt::Display for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("/"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Steps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Steps;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names joined by `/`, or a list of names")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Steps, E> {
+                Steps::parse(text).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Steps, A::Error> {
+                let names = Vec::deserialize(SeqAccessDeserializer::new(names))?;
+                Steps::of(names).map_err(A::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl JsonSchema for Steps {
+    fn schema_name() -> Cow<'static, str> {
+        "steps".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+        })
+    }
+}
+
+/// What a source is written as: its short form (text, or a list) or a table.
+///
+/// Read by hand and not by serde's `untagged`, which would answer each mistake with «did not match any variant».
+pub(crate) enum Form<Short, Table> {
+    Short(Short),
+    Table(Table),
+}
+
+impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Form<S, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FormVisitor(PhantomData))
+    }
+}
+
+struct FormVisitor<S, T>(PhantomData<(S, T)>);
+
+impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for FormVisitor<S, T> {
+    type Value = Form<S, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its short form or a table")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        S::deserialize(text.into_deserializer()).map(Form::Short)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        S::deserialize(SeqAccessDeserializer::new(list)).map(Form::Short)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(table)).map(Form::Table)
+    }
+}
+
+impl<S: JsonSchema, T: JsonSchema> JsonSchema for Form<S, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}-or-{}", S::schema_name(), T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<S>(), generator.subschema_for::<T>()] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Source, String> {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            source: Source,
+        }
+        toml::from_str(text)
+            .map(|line: Line| line.source)
+            .map_err(|e| e.message().to_owned())
+    }
+
+    fn check(text: &str, shown: &str) {
+        match read(&format!("source = {text}")) {
+            Ok(source) => assert_eq!(source.to_string(), shown, "{text}"),
+            Err(error) => assert_eq!(error, shown, "{text}"),
+        }
+    }
+
+    #[test]
+    fn short_and_long_forms_say_the_same() {
+        check(r#"{ vault = "kv/web#tls/cert" }"#, "vault kv/web#tls/cert");
+        check(
+            r#"{ vault = { path = "web", mount = "kv", field = ["tls", "cert"] } }"#,
+            "vault kv/web#tls/cert",
+        );
+        check(
+            r#"{ vault = { path = "kv/a#b", field = "c", version = 3 } }"#,
+            "vault kv/a#b#c (version 3)",
+        );
+        check(r#"{ sops = "a#b.yaml#c/d" }"#, "sops a#b.yaml#c/d");
+        check(
+            r#"{ sops = { file = "x.json", key = ["c/d"] } }"#,
+            "sops x.json#c/d",
+        );
+        check(r#"{ sops = "whole.env" }"#, "sops whole.env");
+        check(r#"{ age = "a.age" }"#, "age a.age");
+        check(
+            r#"{ age = { file = "a.age", identities = ["~/.ssh/id"] } }"#,
+            "age a.age",
+        );
+        check(r#"{ file = "secrets/x" }"#, "file secrets/x");
+        check(
+            r#"{ command = ["pass", "show", "a b"] }"#,
+            "command pass show a b",
+        );
+        check(
+            r#"{ command = { argv = ["op"], timeout = "2m", trim = "newline" } }"#,
+            "command op",
+        );
+    }
+
+    #[test]
+    fn what_a_source_cannot_be_is_said() {
+        check(
+            r#"{ vault = "kv/web" }"#,
+            "a field is wanted: `kv/web#FIELD`",
+        );
+        check(r#"{ vault = "kv/web#" }"#, "a name after `#` is empty");
+        check(
+            r#"{ vault = "kv/../sys#x" }"#,
+            "no component of a Vault path may be empty, `.` or `..`",
+        );
+        check(
+            r#"{ vault = "sys/seal#x" }"#,
+            "`sys/` is no place for secrets",
+        );
+        check(
+            r#"{ vault = 3 }"#,
+            "invalid type: integer `3`, expected its short form or a table",
+        );
+        check(
+            r#"{ vault = { path = "kv/x", fields = "a" } }"#,
+            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`",
+        );
+        check(
+            r#"{ file = "/etc/shadow" }"#,
+            "the path is relative to the manifest's folder",
+        );
+        check(r#"{ command = [] }"#, "a command names a program");
+        check(
+            r#"{ command = "pass show x" }"#,
+            "invalid type: string \"pass show x\", expected a sequence",
+        );
+        check(
+            r#"{ command = { argv = ["x"], timeout = "0s" } }"#,
+            "a timeout is a time like `30s`, up to an hour",
+        );
+        check(
+            r#"{ valt = "x" }"#,
+            "unknown variant `valt`, expected one of `vault`, `sops`, `age`, `file`, `command`",
+        );
+    }
+
+    #[test]
+    fn the_host_is_put_into_every_text() {
+        let source = read(r#"source = { vault = "kv/{host}/x#{host}" }"#).unwrap();
+        assert_eq!(
+            source.for_host("pigeon").to_string(),
+            "vault kv/pigeon/x#pigeon"
+        );
+        let source = read(r#"source = { command = ["get", "{host}:x"] }"#).unwrap();
+        assert_eq!(source.for_host("a").to_string(), "command get a:x");
+    }
+
+    #[test]
+    fn fields_of_one_path_have_one_origin() {
+        let origin = |text| read(text).unwrap().origin();
+        assert_eq!(
+            origin(r#"source = { sops = "x.yaml#a" }"#),
+            origin(r#"source = { sops = "x.yaml#b" }"#)
+        );
+        assert_ne!(
+            origin(r#"source = { vault = "kv/a#x" }"#),
+            origin(r#"source = { vault = { path = "kv/a", field = "x", version = 1 } }"#)
+        );
+    }
+}
