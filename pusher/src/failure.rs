@@ -42,7 +42,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into(), hint: None }
+        Self {
+            exit,
+            text: text.into(),
+            hint: None,
+        }
     }
 
     /// The command line or the manifest is wrong.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use keys_protocol::printable;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -16,15 +17,7 @@ use crate::resolve::command::CommandSource;
 use crate::resolve::file::FileSource;
 use crate::resolve::sops::SopsSource;
 use crate::resolve::vault::VaultSource;
-
-/// What every kind of source can do before anything is asked. Its `Display` is what a user would recognise.
-pub(crate) trait Kind: Clone + fmt::Display {
-    /// Returns this source with `{host}` replaced.
-    fn for_host(&self, host: &str) -> Self;
-
-    /// Returns what is asked once for all sources that share it: the file or path without the field.
-    fn origin(&self) -> Self;
-}
+use crate::resolve::{Answers, Kind as _, Run};
 
 macro_rules! sources {
     ($($(#[doc = $doc:literal])* $kind:ident($form:ident)),* $(,)?) => {
@@ -47,6 +40,19 @@ macro_rules! sources {
             pub(crate) fn origin(&self) -> Self {
                 match self {
                     $(Self::$kind(source) => Self::$kind(source.origin())),*
+                }
+            }
+
+            /// Asks this origin, and takes what each of `wanted` names out of the answer.
+            pub(crate) async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
+                match self {
+                    $(Self::$kind(origin) => {
+                        let wanted = wanted.into_iter().filter_map(|source| match source {
+                            Self::$kind(source) => Some(source),
+                            _ => None,
+                        });
+                        origin.ask(wanted.collect(), run).await
+                    }),*
                 }
             }
         }

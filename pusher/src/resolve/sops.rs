@@ -1,11 +1,14 @@
 //! A value of a SOPS file, or the whole file.
 
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::source::{Form, Kind, Steps, for_host};
+use crate::failure::Failure;
+use crate::resolve::{Answers, Kind, Run};
+use crate::source::{Form, Steps, for_host};
 
 /// `hosts/pigeon.yaml#db/password`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +103,10 @@ impl Kind for SopsSource {
             allow_unencrypted: false,
             ..self.clone()
         }
+    }
+
+    async fn ask(self, _: Vec<Self>, _: Arc<Run>) -> Answers {
+        Err(Failure::source("sops is not read yet").at(self))
     }
 }
 

@@ -1,13 +1,24 @@
 //! A field of a key-value secret in Vault or OpenBao.
 
+mod answer;
+mod login;
+mod secret;
+mod server;
+mod session;
 mod settings;
 
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
-use crate::source::{Form, Kind, Steps, for_host};
+use crate::failure::Failure;
+use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::source::{Form, Steps, for_host};
+
+use session::Session;
 
 pub(crate) use settings::VaultSettings;
 
@@ -87,6 +98,28 @@ impl Kind for VaultSource {
             field: Steps::default(),
             ..self.clone()
         }
+    }
+
+    async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
+        let session = run.vault.session(&run.settings).await?;
+        let path = &self.path.0;
+        let found = session
+            .read(path, self.version)
+            .await
+            .map_err(|f| f.at(path))?;
+        let field = |source: &Self| found.field(&source.field.0, path);
+        Ok(wanted.iter().map(field).collect())
+    }
+}
+
+/// The Vault of a run: one login, at the first need.
+#[derive(Default)]
+pub(crate) struct Vault(OnceCell<Result<Session, Failure>>);
+
+impl Vault {
+    async fn session(&self, settings: &Settings) -> Result<&Session, Failure> {
+        let session = self.0.get_or_init(|| Session::open(settings)).await;
+        session.as_ref().map_err(Clone::clone)
     }
 }
 
