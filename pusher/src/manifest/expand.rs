@@ -1,0 +1,242 @@
+//! Gives every host its keys, and refuses what cannot be together.
+
+use std::collections::BTreeMap;
+
+use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
+
+use super::document::{Document, HostTable, KeyTable, Place};
+use super::problem::Problem;
+use super::tree::Bare;
+use super::{Host, Key, Sudo};
+use crate::host::{HostName, Tag};
+use crate::spelling::nearest;
+
+/// Returns the hosts with their keys.
+pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Host>, Problem> {
+    let mut placing = Placing::new(document);
+    for (name, table) in &document.keys {
+        placing
+            .shared(name, table)
+            .map_err(|problem| problem.inside(name.as_str()).inside("keys"))?;
+    }
+    for (host, table) in &document.hosts {
+        for (name, table) in &table.keys {
+            placing
+                .own(host, name, table)
+                .map_err(|problem| at_host(problem, host, name))?;
+        }
+    }
+    for host in placing.hosts.values() {
+        fits(host, document)?;
+    }
+    Ok(placing.hosts)
+}
+
+/// How often keys may be put on hosts, all together: a small file that gives thousands of keys to thousands of hosts
+/// must not fill the memory.
+const PLACES: usize = 250_000;
+
+struct Placing<'a> {
+    hosts: BTreeMap<HostName, Host>,
+    tagged: BTreeMap<&'a Tag, Vec<&'a HostName>>,
+    /// How many more times a key may be put on a host.
+    left: usize,
+}
+
+impl<'a> Placing<'a> {
+    fn new(document: &'a Document) -> Self {
+        let mut hosts = BTreeMap::new();
+        let mut tagged: BTreeMap<&Tag, Vec<&HostName>> = BTreeMap::new();
+        for (name, table) in &document.hosts {
+            hosts.insert(name.clone(), host(name, table));
+            for tag in &table.tags {
+                tagged.entry(tag).or_default().push(name);
+            }
+        }
+        Self {
+            hosts,
+            tagged,
+            left: PLACES,
+        }
+    }
+
+    /// A key that stands by itself goes where its `hosts` say.
+    fn shared(&mut self, name: &KeyName, table: &KeyTable) -> Result<(), Problem> {
+        let key = key(name, table)?;
+        let Some(places) = &table.hosts else {
+            return Err(
+                Problem::new("`hosts` is missing: which hosts have this key?")
+                    .hint(Some("hosts = [\"pigeon\", \"@production\"]".to_owned())),
+            );
+        };
+        if places.is_empty() {
+            return Err(Problem::new("no host would have this key").inside("hosts"));
+        }
+        for (index, place) in places.iter().enumerate() {
+            let inside = |problem: Problem| problem.inside(index).inside("hosts");
+            for host in self.named(place).map_err(inside)? {
+                self.put(&host, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hosts that one entry of `hosts` stands for.
+    fn named(&self, place: &Place) -> Result<Vec<HostName>, Problem> {
+        match place {
+            Place::Host(name) if self.hosts.contains_key(name) => Ok(vec![name.clone()]),
+            Place::Host(name) => {
+                let meant = nearest(name.as_str(), self.hosts.keys().map(HostName::as_str));
+                Err(Problem::new(format!("no host `{name}` in this manifest"))
+                    .hint(meant.map(|name| format!("did you mean `{name}`?"))))
+            }
+            Place::Tagged(tag) => {
+                let names = self.tagged.get(tag).ok_or_else(|| {
+                    let known = self.tagged.keys().copied().map(Tag::as_str);
+                    let meant = nearest(tag.as_str(), known);
+                    Problem::new(format!("no host has the tag `{tag}`"))
+                        .hint(meant.map(|tag| format!("did you mean `@{tag}`?")))
+                })?;
+                Ok(names.iter().copied().cloned().collect())
+            }
+        }
+    }
+
+    /// A key that stands at its host.
+    fn own(&mut self, host: &HostName, name: &KeyName, table: &KeyTable) -> Result<(), Problem> {
+        if table.hosts.is_some() {
+            let text = format!("this key is {host}'s alone and takes no `hosts`");
+            let hint = format!(
+                "a key of several hosts stands by itself: [keys.{}]",
+                Bare(name.as_str())
+            );
+            return Err(Problem::new(text).hint(Some(hint)).inside("hosts"));
+        }
+        let shared = self
+            .hosts
+            .get(host)
+            .is_some_and(|host| host.keys.contains_key(name));
+        if shared {
+            let other = Bare(name.as_str());
+            return Err(Problem::new(format!(
+                "{host} has this key already, from [keys.{other}]"
+            )));
+        }
+        self.put(host, &key(name, table)?)
+    }
+
+    fn put(&mut self, name: &HostName, key: &Key) -> Result<(), Problem> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            Problem::new(format!(
+                "more than {PLACES} keys, those of all hosts together"
+            ))
+        })?;
+        let Some(host) = self.hosts.get_mut(name) else {
+            return Err(Problem::new(format!("no host `{name}` in this manifest")));
+        };
+        // The same one again where a host is named by itself and by a tag.
+        host.keys.entry(key.name.clone()).or_insert_with(|| Key {
+            source: key.source.for_host(name.as_str()),
+            ..key.clone()
+        });
+        if host.keys.len() > limits::KEYS as usize {
+            return Err(Problem::new(format!(
+                "more than {} keys on {name}",
+                limits::KEYS
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn host(name: &HostName, table: &HostTable) -> Host {
+    Host {
+        name: name.clone(),
+        destination: table.ssh.clone().unwrap_or_else(|| name.destination()),
+        tags: table.tags.iter().cloned().collect(),
+        host_key: table.host_key.clone(),
+        sudo: if table.sudo == Some(true) {
+            Sudo::Yes
+        } else {
+            Sudo::No
+        },
+        keys: BTreeMap::new(),
+    }
+}
+
+/// One key as its table says, for any host.
+fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
+    let mode = table.mode.unwrap_or(Mode::DEFAULT);
+    let public = table.public.unwrap_or_default();
+    if mode.is_public() && !public {
+        let text = format!("with mode {mode} every user of the host can read the key");
+        return Err(Problem::new(text)
+            .hint(Some("if that is meant: public = true".to_owned()))
+            .inside("mode"));
+    }
+    Ok(Key {
+        name: name.clone(),
+        source: table.source.clone(),
+        owner: table.owner.clone().unwrap_or_else(Principal::root),
+        group: table.group.clone().unwrap_or_else(Principal::root),
+        mode,
+        public,
+        tells: tells(table)?,
+    })
+}
+
+fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
+    let restart = table
+        .restart_units
+        .iter()
+        .map(|unit| (unit.clone(), How::Restart));
+    let mut tells: BTreeMap<UnitName, How> = restart.collect();
+    for (index, unit) in table.reload_units.iter().enumerate() {
+        if tells.insert(unit.clone(), How::Reload) == Some(How::Restart) {
+            return Err(
+                Problem::new(format!("{unit} is in `restart_units` as well"))
+                    .hint(Some(
+                        "one of them is enough: what restarts need not reload".to_owned(),
+                    ))
+                    .inside(index)
+                    .inside("reload_units"),
+            );
+        }
+    }
+    if tells.len() > limits::UNITS_PER_KEY as usize {
+        let most = limits::UNITS_PER_KEY;
+        return Err(Problem::new(format!(
+            "{} units to tell, at most {most} allowed",
+            tells.len()
+        )));
+    }
+    Ok(tells)
+}
+
+/// Refuses two keys that cannot be on one host together.
+fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
+    let Some(conflict) = Conflict::among(host.keys.keys()) else {
+        return Ok(());
+    };
+    let (Conflict::Twice(name)
+    | Conflict::FileAndDirectory(_, name)
+    | Conflict::SameUnit(_, name, _)) = &conflict;
+    let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
+    let own = document
+        .hosts
+        .get(&host.name)
+        .is_some_and(|table| table.keys.contains_key(name));
+    Err(if own {
+        at_host(problem, &host.name, name)
+    } else {
+        problem.inside(name.as_str()).inside("keys")
+    })
+}
+
+fn at_host(problem: Problem, host: &HostName, name: &KeyName) -> Problem {
+    problem
+        .inside(name.as_str())
+        .inside("keys")
+        .inside(host.as_str())
+        .inside("hosts")
+}
