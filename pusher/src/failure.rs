@@ -59,6 +59,15 @@ impl Failure {
         Self::new(Exit::Source, text)
     }
 
+    /// stdout cannot be written: a closed pipe, a full disk.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the shape that map_err takes"
+    )]
+    pub(crate) fn output(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("cannot write to stdout: {error}"))
+    }
+
     /// Adds what to do about it, printed on a line of its own.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -12,6 +12,7 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keys_protocol::{How, KeyName, Mode, Principal, UnitName, limits, printable};
@@ -23,7 +24,7 @@ use self::tree::Node;
 use crate::failure::Failure;
 use crate::host::{Destination, HostName, Tag};
 use crate::host_key::HostKey;
-use crate::resolve::vault::VaultSettings;
+use crate::resolve::Settings;
 use crate::source::Source;
 
 /// A manifest with every key at its hosts.
@@ -33,11 +34,10 @@ pub(crate) struct Manifest {
     pub(crate) id: String,
     /// The real path of the file.
     pub(crate) file: PathBuf,
-    /// Its folder, which relative paths start from.
-    pub(crate) folder: PathBuf,
-    pub(crate) vault: Option<VaultSettings>,
+    /// What all sources share: the folder that relative paths start from, Vault, identities.
+    pub(crate) sources: Settings,
     pub(crate) ssh: SshSettings,
-    pub(crate) hosts: BTreeMap<HostName, Host>,
+    pub(crate) hosts: BTreeMap<HostName, Arc<Host>>,
 }
 
 /// How hosts are reached.
@@ -60,7 +60,7 @@ pub(crate) struct Host {
     pub(crate) tags: BTreeSet<Tag>,
     pub(crate) host_key: Option<HostKey>,
     pub(crate) sudo: Sudo,
-    pub(crate) keys: BTreeMap<KeyName, Key>,
+    pub(crate) keys: BTreeMap<KeyName, Arc<Key>>,
 }
 
 /// Whether the agent is started by sudo.
@@ -121,9 +121,12 @@ impl Manifest {
             id: id(document.id.as_deref(), file).map_err(|problem| problem.inside("id"))?,
             hosts: expand::hosts(&document)?,
             ssh: ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?,
-            vault: document.vault,
+            sources: Settings {
+                root: folder,
+                vault: document.vault.unwrap_or_default(),
+                age: document.age.unwrap_or_default(),
+            },
             file: file.to_owned(),
-            folder,
         })
     }
 }
@@ -267,7 +270,7 @@ mod tests {
             "#,
         );
         assert_eq!(manifest.id, "ours");
-        assert_eq!(manifest.folder, Path::new("/work"));
+        assert_eq!(manifest.sources.root, Path::new("/work"));
         let ssh = SshSettings {
             config: Some("/work/ssh/config".into()),
             connect_timeout: Duration::from_secs(120),
@@ -302,7 +305,7 @@ mod tests {
                     public,
                     tells,
                     ..
-                } = key;
+                } = key.as_ref();
                 let tells: Vec<_> = tells
                     .iter()
                     .map(|(unit, how)| format!("{unit}: {how:?}"))
@@ -338,7 +341,7 @@ mod tests {
             parallel: 16,
         };
         assert_eq!(manifest.ssh, ssh);
-        assert!(manifest.vault.is_none() && manifest.hosts.is_empty());
+        assert!(manifest.sources.vault.address.is_none() && manifest.hosts.is_empty());
     }
 
     #[test]
@@ -821,7 +824,7 @@ mod tests {
             .join(folder.file_name().unwrap())
             .join("keys.toml");
         let manifest = Manifest::load(Some(&odd)).unwrap();
-        assert_eq!((&manifest.file, &manifest.folder), (&file, &folder));
+        assert_eq!((&manifest.file, &manifest.sources.root), (&file, &folder));
         assert!(manifest.id.ends_with(file.to_str().unwrap()));
         assert_eq!(manifest.hosts.len(), 1);
     }

@@ -1,6 +1,7 @@
 //! Which hosts and keys a command is about.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 use keys_protocol::{KeyName, Scope};
@@ -40,9 +41,9 @@ enum HostPattern {
 
 /// A host and those of its keys that a command is about.
 #[derive(Debug)]
-pub(crate) struct Selected<'a> {
-    pub(crate) host: &'a Host,
-    pub(crate) keys: Vec<&'a Key>,
+pub(crate) struct Selected {
+    pub(crate) host: Arc<Host>,
+    pub(crate) keys: Vec<Arc<Key>>,
     /// Whether these are all keys of the host: only then may others be removed from it.
     pub(crate) scope: Scope,
 }
@@ -52,8 +53,8 @@ impl Selection {
     ///
     /// Every pattern by itself must match something: a misspelt name must mean neither «nothing to do» nor, after
     /// `--exclude`, «that one too».
-    pub(crate) fn apply<'a>(&self, manifest: &'a Manifest) -> Result<Vec<Selected<'a>>, Failure> {
-        let all: Vec<&Host> = manifest.hosts.values().collect();
+    pub(crate) fn apply(&self, manifest: &Manifest) -> Result<Vec<Selected>, Failure> {
+        let all: Vec<&Arc<Host>> = manifest.hosts.values().collect();
         if all.is_empty() {
             return Err(Failure::usage("this manifest names no hosts").at(manifest.file.display()));
         }
@@ -63,7 +64,7 @@ impl Selection {
         for tag in &self.tag {
             HostPattern::Tagged(tag.clone()).check(&all)?;
         }
-        let hosts: Vec<&Host> = all.into_iter().filter(|host| self.takes(host)).collect();
+        let hosts: Vec<&Arc<Host>> = all.into_iter().filter(|host| self.takes(host)).collect();
         if hosts.is_empty() {
             return Err(Failure::usage("no host is in all parts of this selection"));
         }
@@ -78,11 +79,11 @@ impl Selection {
             && (self.tag.is_empty() || self.tag.iter().any(tagged))
     }
 
-    fn keys_of<'a>(&self, hosts: Vec<&'a Host>) -> Result<Vec<Selected<'a>>, Failure> {
+    fn keys_of(&self, hosts: Vec<&Arc<Host>>) -> Result<Vec<Selected>, Failure> {
         if self.key.is_empty() {
-            let whole = |host: &'a Host| Selected {
-                host,
-                keys: host.keys.values().collect(),
+            let whole = |host: &Arc<Host>| Selected {
+                host: Arc::clone(host),
+                keys: host.keys.values().cloned().collect(),
                 scope: Scope::Host,
             };
             return Ok(hosts.into_iter().map(whole).collect());
@@ -100,12 +101,13 @@ impl Selection {
                 ));
             }
         }
-        let part = |host: &'a Host| {
-            let wanted = |key: &&Key| self.key.iter().any(|glob| glob.matches(key.name.as_str()));
-            let keys: Vec<&Key> = host.keys.values().filter(wanted).collect();
+        let part = |host: &Arc<Host>| {
+            let wanted =
+                |key: &&Arc<Key>| self.key.iter().any(|glob| glob.matches(key.name.as_str()));
+            let keys: Vec<Arc<Key>> = host.keys.values().filter(wanted).cloned().collect();
             // Another host has the key that was named: there is nothing to do at this one.
             (!keys.is_empty()).then_some(Selected {
-                host,
+                host: Arc::clone(host),
                 keys,
                 scope: Scope::Part,
             })
@@ -123,7 +125,7 @@ impl HostPattern {
     }
 
     /// Refuses a pattern that no host matches.
-    fn check(&self, hosts: &[&Host]) -> Result<(), Failure> {
+    fn check(&self, hosts: &[&Arc<Host>]) -> Result<(), Failure> {
         if hosts.iter().any(|host| self.matches(host)) {
             return Ok(());
         }

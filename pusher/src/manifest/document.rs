@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::host::{Destination, HostError, HostName, Tag};
 use crate::host_key::HostKey;
+use crate::identity::AgeSettings;
 use crate::resolve::vault::VaultSettings;
 use crate::source::Source;
 
@@ -26,6 +27,8 @@ pub(super) struct Document {
     pub(super) id: Option<String>,
     /// Where Vault or OpenBao is, and how to log in there.
     pub(super) vault: Option<VaultSettings>,
+    /// Which identities open age and sops files.
+    pub(super) age: Option<AgeSettings>,
     /// How hosts are reached.
     #[serde(default)]
     pub(super) ssh: Ssh,

@@ -1,6 +1,7 @@
 //! Gives every host its keys, and refuses what cannot be together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
 
@@ -12,7 +13,7 @@ use crate::host::{HostName, Tag};
 use crate::spelling::nearest;
 
 /// Returns the hosts with their keys.
-pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Host>, Problem> {
+pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>, Problem> {
     let mut placing = Placing::new(document);
     for (name, table) in &document.keys {
         placing
@@ -29,7 +30,11 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Host>, Pro
     for host in placing.hosts.values() {
         fits(host, document)?;
     }
-    Ok(placing.hosts)
+    Ok(placing
+        .hosts
+        .into_iter()
+        .map(|(name, host)| (name, Arc::new(host)))
+        .collect())
 }
 
 /// How often keys may be put on hosts, all together: a small file that gives thousands of keys to thousands of hosts
@@ -135,9 +140,11 @@ impl<'a> Placing<'a> {
             return Err(Problem::new(format!("no host `{name}` in this manifest")));
         };
         // The same one again where a host is named by itself and by a tag.
-        host.keys.entry(key.name.clone()).or_insert_with(|| Key {
-            source: key.source.for_host(name.as_str()),
-            ..key.clone()
+        host.keys.entry(key.name.clone()).or_insert_with(|| {
+            Arc::new(Key {
+                source: key.source.for_host(name.as_str()),
+                ..key.clone()
+            })
         });
         if host.keys.len() > limits::KEYS as usize {
             return Err(Problem::new(format!(

@@ -1,0 +1,98 @@
+//! How an ssh process ended, and what that says about the host.
+
+use keys_protocol::printable;
+
+use crate::failure::{Exit, Failure};
+use crate::manifest::Host;
+
+/// How the relay on the host ends when the agent takes no more sessions: `EX_TEMPFAIL` of sysexits(3).
+const BUSY: i32 = 75;
+
+/// How an ssh process ended.
+pub(crate) struct Ending {
+    /// Its exit code; none where it was killed.
+    code: Option<i32>,
+    /// What it and the remote shell printed on stderr, or the end of that.
+    printed: String,
+}
+
+impl Ending {
+    pub(crate) fn new(code: Option<i32>, printed: &[u8]) -> Self {
+        Self {
+            code,
+            printed: String::from_utf8_lossy(printed).into_owned(),
+        }
+    }
+
+    /// Says why no agent answered: by exit code, and by the words that ssh(1) and shells have used for decades.
+    /// `noise` is what came where the agent's first bytes were due.
+    pub(crate) fn failure(&self, host: &Host, noise: &[u8]) -> Failure {
+        if self.printed.contains("Host key verification failed") {
+            return self.host_key_failure(host);
+        }
+        let said = self.last_line();
+        match self.code {
+            Some(126 | 127) => missing_agent(host, &said),
+            Some(BUSY) => Failure::new(Exit::Refused, format!("busy: {said}")),
+            Some(255) => Failure::new(Exit::Unreachable, format!("ssh: {said}")),
+            Some(code) => Failure::new(
+                Exit::Failed,
+                format!("no agent answered (exit status {code}): {said}"),
+            )
+            .hint(format!(
+                "the host printed instead: {}",
+                printable(&String::from_utf8_lossy(noise), 200)
+            )),
+            None => Failure::new(Exit::Unreachable, format!("no answer in time: {said}")),
+        }
+    }
+
+    fn host_key_failure(&self, host: &Host) -> Failure {
+        let place = &host.destination;
+        let found =
+            if self.printed.contains("IDENTIFICATION HAS CHANGED") || host.host_key.is_some() {
+                "its ssh host key is not the one that is pinned or known"
+            } else {
+                "its ssh host key is neither pinned nor known"
+            };
+        let port = place
+            .port()
+            .map(|port| format!("-p {port} "))
+            .unwrap_or_default();
+        Failure::new(Exit::HostKey, found).hint(format!(
+            "compare the fingerprint with the host's own: ssh-keyscan {port}-t ed25519 {} | ssh-keygen -lf -\n\
+             keys: hint: then pin it: [hosts.{}] host_key = \"ssh-ed25519 AAAA…\"",
+            place.host(), host.name
+        ))
+    }
+
+    /// Returns the last line that ssh or the remote shell printed, safe to show.
+    pub(crate) fn last_line(&self) -> String {
+        let line = self
+            .printed
+            .lines()
+            .map(str::trim)
+            .rfind(|line| !line.is_empty());
+        printable(line.unwrap_or("it said nothing"), 300)
+    }
+}
+
+fn missing_agent(host: &Host, said: &str) -> Failure {
+    let place = &host.destination;
+    let port = place
+        .port()
+        .map(|port| format!("-p {port} "))
+        .unwrap_or_default();
+    let login = place
+        .user()
+        .map(|user| format!("{user}@"))
+        .unwrap_or_default();
+    Failure::new(Exit::Failed, format!("no agent on the host: {said}")).hint(format!(
+        "install it: ssh {port}{login}{} '{INSTALL}' < keys-agent",
+        place.host()
+    ))
+}
+
+/// The one documented command, see `docs/install.md`.
+const INSTALL: &str = "umask 022; cat > /usr/local/bin/.keys-agent && chmod 0755 /usr/local/bin/.keys-agent && \
+                       mv /usr/local/bin/.keys-agent /usr/local/bin/keys-agent && keys-agent install";

@@ -1,0 +1,119 @@
+//! The two streams: stdout is data, stderr is talk. Nothing secret goes to either, but what `keys get` was asked for.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure};
+
+/// How stdout speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Text,
+    Json,
+}
+
+/// Where everything is printed.
+pub(crate) struct Output {
+    form: Form,
+    stdout: io::BufWriter<io::Stdout>,
+}
+
+impl Output {
+    pub(crate) fn new(form: Form) -> Self {
+        Self {
+            form,
+            stdout: io::BufWriter::new(io::stdout()),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.form == Form::Json
+    }
+
+    /// Prints one line of data; with `--json` the document has it already.
+    pub(crate) fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        if self.is_json() {
+            Ok(())
+        } else {
+            writeln!(self.stdout, "{line}")
+        }
+    }
+
+    /// Prints the document of `--json`.
+    pub(crate) fn json(&mut self, document: &Value) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut self.stdout, document)?;
+        writeln!(self.stdout)
+    }
+
+    /// Writes bytes as they are: for `keys get`.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Past the buffer: it is not wiped.
+        self.stdout.flush()?;
+        let mut stdout = self.stdout.get_ref().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    /// Talks about a failure, with its hint on a line of its own.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        self.remark(format_args!("{failure}"));
+        if let Some(hint) = failure.advice() {
+            self.remark(format_args!("hint: {hint}"));
+        }
+    }
+
+    /// Talks about several, and returns the exit code they have in common.
+    pub(crate) fn failures(&mut self, failures: &[Failure], exit: Exit) -> Result<Exit, Failure> {
+        for failure in failures {
+            self.failure(failure);
+        }
+        if self.is_json() {
+            let errors: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            self.json(&serde_json::json!({ "exit": exit as u8, "errors": errors }))
+                .map_err(Failure::output)?;
+        }
+        self.finish().map(|()| exit).map_err(Failure::output)
+    }
+
+    /// Talks about something worth knowing.
+    #[expect(
+        clippy::unused_self,
+        reason = "whoever talks holds the output, so that talk and data are in order"
+    )]
+    pub(crate) fn remark(&mut self, remark: fmt::Arguments<'_>) {
+        // If stderr is closed there is nobody left to tell.
+        writeln!(io::stderr(), "keys: {remark}").ok();
+    }
+
+    /// Writes what is buffered.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
+}
+
+/// Says on a terminal what is under way; gone when dropped. Silent without one.
+pub(crate) struct Doing(ProgressBar);
+
+impl Doing {
+    pub(crate) fn now(what: &'static str) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("keys: {msg} {spinner} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

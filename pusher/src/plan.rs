@@ -1,0 +1,203 @@
+//! What goes to which host: the keys of one push and the secrets they take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use keys_protocol::{
+    Action, Digest, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame, Purpose, Scope,
+    Secret,
+};
+
+use crate::failure::Failure;
+use crate::manifest::{Host, Key};
+use crate::select::Selected;
+use crate::source::Source;
+
+/// How a push treats what it finds.
+#[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent switches of the command line, sent as they are"
+)]
+pub(crate) struct Rules {
+    /// Whether to send, or only to ask what sending would do.
+    pub(crate) purpose: Purpose,
+    /// A source that fails leaves its key as it is on the host, instead of ending the run.
+    pub(crate) keep_going: bool,
+    /// One key that the host refuses refuses them all.
+    pub(crate) strict: bool,
+    /// Keys of other manifests are taken over.
+    pub(crate) take_over: bool,
+    /// A host may be left without keys.
+    pub(crate) prune_all: bool,
+}
+
+impl Rules {
+    /// Those of a question that changes nothing.
+    pub(crate) fn asking() -> Self {
+        Self {
+            purpose: Purpose::Plan,
+            keep_going: false,
+            strict: false,
+            take_over: false,
+            prune_all: false,
+        }
+    }
+}
+
+/// What every source gave.
+pub(crate) type Resolved = BTreeMap<Source, Result<Arc<Secret>, Failure>>;
+
+/// One host's push, ready to be streamed.
+pub(crate) struct Push {
+    pub(crate) host: Arc<Host>,
+    pub(crate) manifest: ManifestFrame,
+    pub(crate) keys: Vec<Item>,
+    /// The keys whose source failed, and why; they are among `keys`, without a secret.
+    pub(crate) failed: Vec<(KeyName, Failure)>,
+}
+
+/// One key of a push; without a secret where its source failed.
+pub(crate) struct Item {
+    pub(crate) key: Arc<Key>,
+    pub(crate) secret: Option<Arc<Secret>>,
+}
+
+/// Makes one push for each selected host; or says which sources failed, each with the keys that take it.
+pub(crate) fn pushes(
+    id: &str,
+    selected: &[Selected],
+    resolved: &Resolved,
+    rules: Rules,
+) -> Result<Vec<Push>, Vec<Failure>> {
+    let failures = if rules.keep_going {
+        Vec::new()
+    } else {
+        failures(selected, resolved)
+    };
+    if failures.is_empty() {
+        Ok(selected
+            .iter()
+            .map(|one| Push::new(id, one, resolved, rules))
+            .collect())
+    } else {
+        Err(failures)
+    }
+}
+
+fn failures(selected: &[Selected], resolved: &Resolved) -> Vec<Failure> {
+    let failed = resolved
+        .iter()
+        .filter_map(|(source, result)| result.as_ref().err().map(|failure| (source, failure)));
+    failed
+        .map(|(source, failure)| failure.clone().at(users(source, selected)))
+        .collect()
+}
+
+/// Names the keys that take `source`, each once, and the host where there is only one.
+fn users(source: &Source, selected: &[Selected]) -> String {
+    let takers = selected
+        .iter()
+        .flat_map(|one| one.keys.iter().map(|key| (&one.host.name, key)));
+    let takers: Vec<_> = takers.filter(|(_, key)| key.source == *source).collect();
+    let names: BTreeSet<&str> = takers.iter().map(|(_, key)| key.name.as_str()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    match takers.as_slice() {
+        [(host, _)] => format!("{host}: {names}"),
+        _ => names,
+    }
+}
+
+impl Push {
+    /// Puts together what `selected` needs. A source that was not resolved is a failed one.
+    fn new(id: &str, selected: &Selected, resolved: &Resolved, rules: Rules) -> Self {
+        let mut failed = Vec::new();
+        let mut keys = Vec::with_capacity(selected.keys.len());
+        for key in &selected.keys {
+            let secret = match resolved.get(&key.source) {
+                Some(Ok(secret)) => Some(Arc::clone(secret)),
+                Some(Err(failure)) => {
+                    failed.push((key.name.clone(), failure.clone()));
+                    None
+                }
+                None => {
+                    failed.push((
+                        key.name.clone(),
+                        Failure::source("its source was not asked"),
+                    ));
+                    None
+                }
+            };
+            keys.push(Item {
+                key: Arc::clone(key),
+                secret,
+            });
+        }
+        let manifest = frame(id, selected.scope, &keys, rules);
+        Self {
+            host: Arc::clone(&selected.host),
+            manifest,
+            keys,
+            failed,
+        }
+    }
+}
+
+fn frame(id: &str, scope: Scope, keys: &[Item], rules: Rules) -> ManifestFrame {
+    let sizes = keys
+        .iter()
+        .filter_map(|item| item.secret.as_ref())
+        .map(|secret| secret.len() as u64);
+    ManifestFrame {
+        protocol: keys_protocol::VERSION,
+        requires: String::new(),
+        id: id.to_owned(),
+        scope,
+        purpose: rules.purpose,
+        strict: rules.strict,
+        take_over: rules.take_over,
+        prune_all: rules.prune_all,
+        sender: sender(),
+        keys: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        bytes: sizes.sum(),
+    }
+}
+
+impl Item {
+    /// Returns the frame that announces this key under the nonce of a session.
+    pub(crate) fn frame(&self, nonce: &Digest) -> KeyFrame {
+        let key = &self.key;
+        let secret = self.secret.as_deref();
+        KeyFrame {
+            name: key.name.clone(),
+            action: if secret.is_some() {
+                Action::Send
+            } else {
+                Action::Keep
+            },
+            owner: key.owner.clone(),
+            group: key.group.clone(),
+            mode: key.mode,
+            public: key.public,
+            size: secret.map_or(0, |secret| secret.len() as u64),
+            mac: secret.map(|secret| KeyedHash::of(nonce, secret.expose())),
+            units: u32::try_from(key.tells.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Returns `user@machine`, a remark for people who ask who sent a key.
+fn sender() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::current())
+        .ok()
+        .flatten()
+        .map(|user| user.name);
+    let machine = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    format!(
+        "{}@{}",
+        user.as_deref().unwrap_or("unknown"),
+        machine.as_deref().unwrap_or("unknown")
+    )
+}

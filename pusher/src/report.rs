@@ -1,0 +1,240 @@
+//! What became of each host, told to people and to programs, and the exit code that sums it up.
+
+use std::io;
+
+use keys_protocol::limits::TEXT;
+use keys_protocol::{KeyOutcome, KeyResult, Purpose, UnitOutcome, UnitResult, printable};
+use serde_json::{Value, json};
+
+use crate::deliver::{Delivery, Pushed};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Whether the outcomes happened or would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tense {
+    Past,
+    Conditional,
+}
+
+impl Tense {
+    pub(crate) fn of(purpose: Purpose) -> Self {
+        if purpose == Purpose::Plan {
+            Self::Conditional
+        } else {
+            Self::Past
+        }
+    }
+}
+
+/// Prints one line per change and per failure, or one JSON document, and sums up.
+pub(crate) fn print(
+    deliveries: &[Delivery<Pushed>],
+    tense: Tense,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let exits: Vec<Exit> = deliveries
+        .iter()
+        .map(|delivery| exit_of(delivery, tense))
+        .collect();
+    let exit = sum_up(&exits);
+    write(deliveries, (tense, &exits), out)
+        .and_then(|()| out.finish())
+        .map_err(Failure::output)?;
+    Ok(exit)
+}
+
+fn write(
+    deliveries: &[Delivery<Pushed>],
+    (tense, exits): (Tense, &[Exit]),
+    out: &mut Output,
+) -> io::Result<()> {
+    if out.is_json() {
+        let hosts: Vec<Value> = deliveries
+            .iter()
+            .zip(exits)
+            .map(|(delivery, exit)| as_json(delivery, *exit))
+            .collect();
+        out.json(&json!({ "exit": sum_up(exits) as u8, "hosts": hosts }))?;
+    }
+    for delivery in deliveries {
+        let host = &delivery.host.name;
+        match &delivery.result {
+            Err(failure) => out.failure(&failure.clone().at(host)),
+            Ok(pushed) => print_host(host.as_str(), pushed, tense, out)?,
+        }
+    }
+    Ok(())
+}
+
+fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io::Result<()> {
+    for key in &pushed.outcome.keys {
+        let source = pushed
+            .failed
+            .iter()
+            .find(|(name, _)| *name == key.name)
+            .map(|(_, failure)| failure);
+        match describe(key, source) {
+            Line::Silent => {}
+            Line::Change(text) => out.line(format_args!("{host}: {}: {text}", key.name))?,
+            Line::Failure(failure) => {
+                out.failure(&failure.at(format_args!("{host}: {}", key.name)));
+            }
+        }
+    }
+    for unit in &pushed.outcome.units {
+        let words = unit_words(unit, tense);
+        if unit.outcome == UnitOutcome::Failed {
+            out.failure(&Failure::new(Exit::Unit, words).at(format_args!("{host}: {}", unit.unit)));
+        } else if unit.outcome != UnitOutcome::NotRunning {
+            out.line(format_args!("{host}: {}: {words}", unit.unit))?;
+        }
+    }
+    for stray in &pushed.outcome.inventory.strays {
+        out.remark(format_args!(
+            "{host}: {} in the folder of the keys was not made by keys and stays",
+            printable(&stray.name, TEXT)
+        ));
+    }
+    Ok(())
+}
+
+enum Line {
+    Silent,
+    Change(String),
+    Failure(Failure),
+}
+
+fn describe(key: &KeyResult, source: Option<&Failure>) -> Line {
+    let detail = printable(&key.detail, TEXT);
+    let refused =
+        |what: &str| Line::Failure(Failure::new(Exit::Refused, format!("{detail}{what}")));
+    match key.outcome {
+        KeyOutcome::Unchanged | KeyOutcome::Foreign => Line::Silent,
+        KeyOutcome::New => Line::Change("new".into()),
+        KeyOutcome::Changed => Line::Change(format!("changed ({detail})")),
+        KeyOutcome::Removed => Line::Change("removed".into()),
+        KeyOutcome::FailedKept => refused("; the version that was there stays"),
+        KeyOutcome::Failed => {
+            source.map_or_else(|| refused(""), |failure| Line::Failure(failure.clone()))
+        }
+        KeyOutcome::Kept => source.map_or(Line::Silent, |failure| Line::Failure(failure.clone())),
+    }
+}
+
+fn unit_words(unit: &UnitResult, tense: Tense) -> String {
+    let done = match unit.outcome {
+        UnitOutcome::Restarted => "restarted",
+        UnitOutcome::Reloaded => "reloaded",
+        UnitOutcome::NotRunning => "not running",
+        UnitOutcome::StillRestarting => "still restarting",
+        UnitOutcome::Failed => return printable(&unit.detail, TEXT),
+    };
+    match tense {
+        Tense::Past => done.to_owned(),
+        Tense::Conditional => format!("would be {done}"),
+    }
+}
+
+fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
+    let pushed = match &delivery.result {
+        Err(failure) => return failure.exit,
+        Ok(pushed) => pushed,
+    };
+    let keys = &pushed.outcome.keys;
+    let bad = keys
+        .iter()
+        .filter(|key| {
+            matches!(
+                key.outcome,
+                KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
+            )
+        })
+        .count();
+    let wanted = keys
+        .iter()
+        .filter(|key| !matches!(key.outcome, KeyOutcome::Foreign | KeyOutcome::Removed))
+        .count();
+    match (bad, tense) {
+        (0, Tense::Conditional) if !pushed.outcome.is_in_place() => Exit::Changes,
+        (0, Tense::Past)
+            if pushed
+                .outcome
+                .units
+                .iter()
+                .any(|unit| unit.outcome == UnitOutcome::Failed) =>
+        {
+            Exit::Unit
+        }
+        (0, _) => Exit::Success,
+        (bad, _) if bad < wanted => Exit::Partial,
+        _ if pushed.failed.len() == bad => Exit::Source,
+        _ => Exit::Refused,
+    }
+}
+
+/// One host: its cause. Several: 3 if any is in place, else the common cause, or 1.
+pub(crate) fn sum_up(exits: &[Exit]) -> Exit {
+    let failed: Vec<Exit> = exits
+        .iter()
+        .copied()
+        .filter(|exit| !is_in_place(*exit))
+        .collect();
+    match failed.split_first() {
+        None => exits.iter().copied().max().unwrap_or(Exit::Success),
+        Some((first, rest))
+            if failed.len() == exits.len() && rest.iter().all(|exit| exit == first) =>
+        {
+            *first
+        }
+        Some(_) if failed.len() == exits.len() && !failed.contains(&Exit::Partial) => Exit::Failed,
+        Some(_) => Exit::Partial,
+    }
+}
+
+fn is_in_place(exit: Exit) -> bool {
+    matches!(exit, Exit::Success | Exit::Changes | Exit::Unit)
+}
+
+fn as_json(delivery: &Delivery<Pushed>, exit: Exit) -> Value {
+    let host = delivery.host.name.as_str();
+    match &delivery.result {
+        Err(failure) => {
+            json!({ "host": host, "exit": exit as u8, "error": failure.to_string(), "hint": failure.advice() })
+        }
+        Ok(pushed) => {
+            let outcome = &pushed.outcome;
+            let sources: Vec<Value> = pushed
+                .failed
+                .iter()
+                .map(|(name, failure)| json!({ "key": name, "error": failure.to_string() }))
+                .collect();
+            json!({
+                "host": host, "exit": exit as u8, "generation": outcome.generation, "boot": outcome.inventory.hello.boot,
+                "keys": outcome.keys, "units": outcome.units, "sources": sources, "strays": outcome.inventory.strays,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_hosts_end_with_their_common_cause_or_with_partial() {
+        let check =
+            |exits: &[Exit], expected: Exit| assert_eq!(sum_up(exits), expected, "{exits:?}");
+        check(&[], Exit::Success);
+        check(&[Exit::Success, Exit::Success], Exit::Success);
+        check(&[Exit::Success, Exit::Unit], Exit::Unit);
+        check(&[Exit::Success, Exit::Changes], Exit::Changes);
+        check(&[Exit::HostKey], Exit::HostKey);
+        check(&[Exit::Partial], Exit::Partial);
+        check(&[Exit::Unreachable, Exit::Unreachable], Exit::Unreachable);
+        check(&[Exit::Unreachable, Exit::HostKey], Exit::Failed);
+        check(&[Exit::Success, Exit::HostKey], Exit::Partial);
+        check(&[Exit::Unit, Exit::Unreachable], Exit::Partial);
+        check(&[Exit::Partial, Exit::Unreachable], Exit::Partial);
+    }
+}

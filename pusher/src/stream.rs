@@ -1,0 +1,250 @@
+//! The pusher's side of a session, over any reader and writer.
+
+use std::io::{self, Read, Write};
+
+use keys_protocol::{
+    Commit, Done, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest, Need, Needs, Purpose,
+    Stray, Tell, UnitResult, VERSION, Wire, WireError, limits,
+};
+
+use crate::host_key::HostKey;
+use crate::plan::{Item, Push};
+
+/// What the agent said of its host before anything was sent.
+pub(crate) struct Inventory {
+    pub(crate) hello: Hello,
+    pub(crate) keys: Vec<Have>,
+    pub(crate) strays: Vec<Stray>,
+}
+
+/// What became of a push, or would.
+pub(crate) struct Outcome {
+    pub(crate) inventory: Inventory,
+    pub(crate) keys: Vec<KeyResult>,
+    pub(crate) units: Vec<UnitResult>,
+    pub(crate) generation: u64,
+}
+
+impl Outcome {
+    /// Returns whether every key is there as the manifest wants it: nothing new, changed, removed, kept or failed.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.keys
+            .iter()
+            .all(|key| matches!(key.outcome, KeyOutcome::Unchanged | KeyOutcome::Foreign))
+    }
+}
+
+/// Why a session ended early.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Nothing was changed.
+    Before(WireError),
+    /// The agent on the other side is not one to talk to; nothing was sent.
+    Stranger(String),
+    /// The agent is of a version we do not speak.
+    Version(String),
+    /// Everything was sent and the answer was lost: it may be in place or not.
+    Unknown(WireError),
+}
+
+impl From<WireError> for Broken {
+    fn from(error: WireError) -> Self {
+        Self::Before(error)
+    }
+}
+
+/// Says what is there: for `keys status`.
+pub(crate) fn ask<R: Read, W: Write>(
+    reader: R,
+    writer: W,
+    pin: Option<&HostKey>,
+) -> Result<Inventory, Broken> {
+    let mut wire = Wire::connect(reader, writer)?;
+    let inventory = greet(&mut wire, pin)?;
+    wire.receive::<Done>()?;
+    Ok(inventory)
+}
+
+/// Sends `push`, or asks what sending it would do.
+pub(crate) fn stream<R: Read, W: Write>(
+    reader: R,
+    writer: W,
+    push: &Push,
+    purpose: Purpose,
+) -> Result<Outcome, Broken> {
+    let mut wire = Wire::connect(reader, writer)?;
+    let inventory = greet(&mut wire, push.host.host_key.as_ref())?;
+    announce(&mut wire, push, purpose, &inventory.hello)?;
+    if purpose == Purpose::Plan {
+        return Ok(results(&mut wire, inventory)?);
+    }
+    let needed = needs(&mut wire, push)?;
+    bodies(&mut wire, &needed)?;
+    results(&mut wire, inventory).map_err(|error| match error {
+        // The agent refuses only what it has not applied.
+        refused @ WireError::Refused(_) => Broken::Before(refused),
+        lost => Broken::Unknown(lost),
+    })
+}
+
+fn greet<R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    pin: Option<&HostKey>,
+) -> Result<Inventory, Broken> {
+    let hello: Hello = wire.receive()?;
+    recognise(&hello, pin)?;
+    let keys = (0..hello.keys)
+        .map(|_| wire.receive())
+        .collect::<Result<_, _>>()?;
+    let strays = (0..hello.strays)
+        .map(|_| wire.receive())
+        .collect::<Result<_, _>>()?;
+    Ok(Inventory {
+        hello,
+        keys,
+        strays,
+    })
+}
+
+/// Checks that we speak the same version, and that this is the host of the pin, wherever ssh's connection led.
+fn recognise(hello: &Hello, pin: Option<&HostKey>) -> Result<(), Broken> {
+    let (agent, low, high) = (&hello.agent, hello.protocol_min, hello.protocol_max);
+    if !(low..=high).contains(&VERSION) {
+        let text = format!(
+            "keys-agent {agent} speaks protocol {low} to {high}, and this is protocol {VERSION}"
+        );
+        return Err(Broken::Version(text));
+    }
+    if let Some(unknown) = hello.requires.split_whitespace().next() {
+        let text =
+            format!("keys-agent {agent} requires `{unknown}`, which this keys does not know");
+        return Err(Broken::Version(text));
+    }
+    let has = |pin: &HostKey| {
+        hello
+            .host_keys
+            .split_whitespace()
+            .any(|key| key == pin.fingerprint())
+    };
+    if let Some(pin) = pin.filter(|pin| !has(pin)) {
+        let text = format!(
+            "the agent that answered runs on a host without the key {}",
+            pin.fingerprint()
+        );
+        return Err(Broken::Stranger(text));
+    }
+    if hello.keys.max(hello.strays) > limits::KEYS {
+        let text = format!(
+            "the agent reports {} keys and {} other files",
+            hello.keys, hello.strays
+        );
+        return Err(WireError::Broken(text).into());
+    }
+    Ok(())
+}
+
+fn announce<R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    push: &Push,
+    purpose: Purpose,
+    hello: &Hello,
+) -> Result<(), WireError> {
+    heeding(wire, |wire| {
+        wire.send(&Manifest {
+            purpose,
+            ..push.manifest.clone()
+        })?;
+        for item in &push.keys {
+            wire.send(&item.frame(&hello.nonce))?;
+            for (unit, how) in &item.key.tells {
+                wire.send(&Tell {
+                    unit: unit.clone(),
+                    how: *how,
+                })?;
+            }
+        }
+        wire.flush()
+    })
+}
+
+/// Reads which bodies the agent lacks: rising places of keys that have one.
+fn needs<'a, R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    push: &'a Push,
+) -> Result<Vec<&'a Item>, WireError> {
+    let Needs { keys } = wire.receive()?;
+    let mut next = 0;
+    let mut needed = Vec::new();
+    for _ in 0..keys {
+        let Need { index } = wire.receive()?;
+        let item = push
+            .keys
+            .get(index as usize)
+            .filter(|item| index >= next && item.secret.is_some());
+        needed.push(
+            item.ok_or_else(|| {
+                WireError::Broken(format!("the agent asks for key number {index}"))
+            })?,
+        );
+        next = index + 1;
+    }
+    Ok(needed)
+}
+
+fn bodies<R: Read, W: Write>(wire: &mut Wire<R, W>, needed: &[&Item]) -> Result<(), WireError> {
+    heeding(wire, |wire| {
+        let mut bytes = 0;
+        for secret in needed.iter().filter_map(|item| item.secret.as_ref()) {
+            wire.send_body(secret.expose())?;
+            bytes += secret.len() as u64;
+        }
+        let keys = u32::try_from(needed.len()).unwrap_or(u32::MAX);
+        wire.send(&Commit {
+            keys,
+            bytes,
+            transcript: wire.transcript(),
+        })?;
+        wire.flush()
+    })
+}
+
+/// Speaks; where the pipe is closed meanwhile, first hears what the agent still has to say.
+fn heeding<R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    speak: impl FnOnce(&mut Wire<R, W>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    match speak(wire) {
+        Err(WireError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            match wire.frame() {
+                Err(refused @ WireError::Refused(_)) => Err(refused),
+                Ok(_) | Err(_) => Err(error.into()),
+            }
+        }
+        other => other,
+    }
+}
+
+fn results<R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    inventory: Inventory,
+) -> Result<Outcome, WireError> {
+    let (mut keys, mut units): (Vec<KeyResult>, Vec<UnitResult>) = (Vec::new(), Vec::new());
+    loop {
+        let frame: Frame<'_> = wire.frame()?;
+        match frame.kind {
+            Kind::KeyResult if keys.len() < 2 * limits::KEYS as usize => keys.push(frame.parse()?),
+            Kind::UnitResult if units.len() < limits::KEYS as usize => units.push(frame.parse()?),
+            Kind::Progress => {}
+            Kind::Done => {
+                let Done { generation } = frame.parse()?;
+                return Ok(Outcome {
+                    inventory,
+                    keys,
+                    units,
+                    generation,
+                });
+            }
+            _ => return Err(frame.unexpected("a result")),
+        }
+    }
+}
