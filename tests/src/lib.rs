@@ -1,1 +1,47 @@
-//! The crate.
+//! The harness: real hosts, servers and peers for the cases in `tests/cases`, one file per thing.
+//!
+//! From the cheapest to the dearest, all on the same root trees of Debian 12 and 13 ([`Release`]):
+//!
+//! | what | cost | for |
+//! |---|---|---|
+//! | [`Session`] | 10 ms | the agent over pipes, frame by frame |
+//! | [`Sshd`] with [`Operator`] | 0.3 s a session | `keys` through a real ssh and sshd, without systemd and network |
+//! | [`Host`] with [`Operator`] | 1.5 s a boot | a booted host: systemd, sshd on a network, reboots, power cuts |
+//!
+//! Everything runs inside the lab that `tests/run` enters (`tests/enter`): as root, in namespaces without a way out.
+//! The harness fails by panicking, with all there is to know about it: the command, what it said, the tree of /run/keys.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "a harness fails where the test is, by panicking, and in a drop by saying so"
+)]
+
+mod age;
+mod host;
+mod http;
+mod inside;
+pub mod lab;
+mod operator;
+mod ran;
+mod release;
+mod session;
+mod sops;
+mod sshd;
+mod tree;
+mod vault;
+mod wait;
+
+pub use age::Age;
+pub use host::Host;
+pub use inside::Inside;
+pub use operator::Operator;
+pub use ran::Ran;
+pub use release::Release;
+pub use session::{Report, Session, Up};
+pub use sops::Sops;
+pub use sshd::{Folder, Sshd};
+pub use tree::Tree;
+pub use vault::{KvVersion, Vault};
+pub use wait::{LIMIT, wait_for, within};

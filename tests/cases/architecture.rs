@@ -1,0 +1,1 @@
+//! Which crate may depend on which, and what every source file has.

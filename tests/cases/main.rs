@@ -1,0 +1,6 @@
+//! Every case, grouped by what it is about. `tests/run MODULE::` runs one group.
+
+/// Which crate may depend on which, and what every source file has.
+mod architecture;
+/// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
+mod lab;

@@ -1,0 +1,27 @@
+//! The releases of Debian that hosts run.
+
+use std::path::PathBuf;
+
+use crate::lab;
+
+/// A release of Debian, with its cached root tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Debian 12: systemd 252, OpenSSH 9.2.
+    Bookworm,
+    /// Debian 13: systemd 257, OpenSSH 10.
+    Trixie,
+}
+
+impl Release {
+    /// Every release, for cases that run on each.
+    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+
+    /// Returns its root tree, which no test writes to.
+    pub(crate) fn tree(self) -> PathBuf {
+        lab::cache().join("trees").join(match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        })
+    }
+}
