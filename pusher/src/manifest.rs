@@ -211,6 +211,8 @@ mod tests {
 
     use super::*;
     use crate::failure::Exit;
+    use crate::identity::AgeSettings;
+    use crate::resolve::vault::VaultSettings;
 
     fn parse(text: &str) -> Manifest {
         Manifest::parse(text, Path::new("/work/keys.toml")).unwrap()
@@ -341,7 +343,9 @@ mod tests {
             parallel: 16,
         };
         assert_eq!(manifest.ssh, ssh);
-        assert!(manifest.sources.vault.address.is_none() && manifest.hosts.is_empty());
+        assert_eq!(manifest.sources.vault, VaultSettings::default());
+        assert_eq!(manifest.sources.age, AgeSettings::default());
+        assert!(manifest.hosts.is_empty());
     }
 
     #[test]
@@ -647,6 +651,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_inside_a_source_is_shown_there() {
+        let source = |text: &str, expected: &str| {
+            check(
+                &format!("[keys.a]\nsource = {text}"),
+                &format!("keys.toml:2:{expected}"),
+            );
+        };
+        source(
+            "{ vault = 3 }",
+            "20: keys.a.source.vault: found the number 3, expected its short form or a table",
+        );
+        source(
+            "{ vault = { path = 'kv/x', fields = 'a' } }",
+            "37: keys.a.source.vault: unknown field `fields`\ndid you mean `field`?",
+        );
+        source(
+            "{ command = { argv = ['x'], trim = 'newlin' } }",
+            "45: keys.a.source.command.trim: found `newlin`, expected one of `none`, `newline`\n\
+             did you mean `newline`?",
+        );
+        source(
+            "{ sops = { file = 'x', key = ['a', 3] } }",
+            "45: keys.a.source.sops.key[1]: found the number 3, expected a string",
+        );
+        source(
+            "{ vault = { path = 'kv/x', field = 'x', version = -1 } }",
+            "60: keys.a.source.vault.version: found the number -1, expected a whole number",
+        );
+        check(
+            "[vault]\nauth = { aprole = { role_id = 'x' } }",
+            "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `approle`\n\
+             did you mean `approle`?",
+        );
+    }
+
+    #[test]
     fn a_key_goes_to_hosts_that_are_there() {
         let source = "source = { file = 'x' }";
         let hosts = |names: &str, expected: &str| {
@@ -727,6 +767,43 @@ mod tests {
         );
     }
 
+    /// Cuts a manifest off at every character, and puts something else in the place of every character.
+    fn mutilated(text: &str) -> impl Iterator<Item = String> {
+        let at = text
+            .char_indices()
+            .map(|(at, c)| (&text[..at], &text[at + c.len_utf8()..]));
+        at.flat_map(|(before, after)| {
+            let other = ["", "\"", "[", "}", "=", ",", "ä", "0", "\n"];
+            let replaced = other.map(|other| format!("{before}{other}{after}"));
+            replaced.into_iter().chain([before.to_owned()])
+        })
+    }
+
+    #[test]
+    fn a_mutilated_manifest_is_refused_where_it_is_wrong() {
+        let toml = "[hosts.pigeon]\nssh='a:1'\n[keys.'a/ß'.x]\nhosts=['pigeon']\nmode='0400'\nsource={vault={path='a',field='b'}}";
+        let json = r#"{"hosts":{"p\u0041":{"ssh":"a:1"}},"keys":{"a/ß":{"hosts":["pA"],"mode":"0400","source":{"vault":{"path":"a"}}}}}"#;
+        for text in [toml, json].into_iter().flat_map(mutilated) {
+            let Err(failure) = Manifest::parse(&text, Path::new("m")) else {
+                continue;
+            };
+            let said = failure.to_string();
+            let mut place = said
+                .split(':')
+                .skip(1)
+                .map(|part| part.parse::<usize>().unwrap_or(0));
+            let (line, column) = (place.next().unwrap(), place.next().unwrap());
+            let length = text
+                .split('\n')
+                .nth(line - 1)
+                .map(|line| line.chars().count());
+            assert!(
+                length.is_some_and(|length| (1..=length + 1).contains(&column)),
+                "{said}\n{text}"
+            );
+        }
+    }
+
     fn times(count: usize, line: impl Fn(usize) -> String) -> String {
         (0..count).map(line).collect::<Vec<_>>().concat()
     }
@@ -786,7 +863,7 @@ mod tests {
         });
         let (tags, places) = ("'x',".repeat(400_000), "'@x',".repeat(400_000));
         let again = format!("[hosts.a]\ntags=[{tags}]\n[keys.a]\n{source}hosts=[{places}]");
-        let all = "more than 250000 keys, those of all hosts together";
+        let all = "keys on all hosts together, at most 250000 allowed";
         vec![
             ("hosts times keys", hosts + &keys, all),
             ("the same place again", again, all),

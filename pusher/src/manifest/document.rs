@@ -87,7 +87,7 @@ pub(super) struct HostTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyTable {
     /// The hosts that have it: names, or `@tag` for all hosts with that tag.
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
     pub(super) hosts: Option<Vec<Place>>,
     /// Where its secret comes from. `{host}` in it stands for the host's name.
     pub(super) source: Source,

@@ -1,6 +1,6 @@
 //! Gives every host its keys, and refuses what cannot be together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
@@ -15,6 +15,7 @@ use crate::spelling::nearest;
 /// Returns the hosts with their keys.
 pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>, Problem> {
     let mut placing = Placing::new(document);
+    placing.bounded(document)?;
     for (name, table) in &document.keys {
         placing
             .shared(name, table)
@@ -43,26 +44,40 @@ const PLACES: usize = 250_000;
 
 struct Placing<'a> {
     hosts: BTreeMap<HostName, Host>,
-    tagged: BTreeMap<&'a Tag, Vec<&'a HostName>>,
-    /// How many more times a key may be put on a host.
-    left: usize,
+    tagged: BTreeMap<&'a Tag, BTreeSet<&'a HostName>>,
 }
 
 impl<'a> Placing<'a> {
     fn new(document: &'a Document) -> Self {
         let mut hosts = BTreeMap::new();
-        let mut tagged: BTreeMap<&Tag, Vec<&HostName>> = BTreeMap::new();
+        let mut tagged: BTreeMap<&Tag, BTreeSet<&HostName>> = BTreeMap::new();
         for (name, table) in &document.hosts {
             hosts.insert(name.clone(), host(name, table));
             for tag in &table.tags {
-                tagged.entry(tag).or_default().push(name);
+                tagged.entry(tag).or_default().insert(name);
             }
         }
-        Self {
-            hosts,
-            tagged,
-            left: PLACES,
+        Self { hosts, tagged }
+    }
+
+    /// Counts before anything is copied.
+    fn bounded(&self, document: &Document) -> Result<(), Problem> {
+        let places = document
+            .keys
+            .values()
+            .filter_map(|table| table.hosts.as_ref())
+            .flatten();
+        let shared = places.map(|place| match place {
+            Place::Host(_) => 1,
+            Place::Tagged(tag) => self.tagged.get(tag).map_or(0, BTreeSet::len),
+        });
+        let own = document.hosts.values().map(|table| table.keys.len());
+        let all: usize = shared.chain(own).sum();
+        if all > PLACES {
+            let text = format!("{all} keys on all hosts together, at most {PLACES} allowed");
+            return Err(Problem::new(text));
         }
+        Ok(())
     }
 
     /// A key that stands by itself goes where its `hosts` say.
@@ -131,11 +146,6 @@ impl<'a> Placing<'a> {
     }
 
     fn put(&mut self, name: &HostName, key: &Key) -> Result<(), Problem> {
-        self.left = self.left.checked_sub(1).ok_or_else(|| {
-            Problem::new(format!(
-                "more than {PLACES} keys, those of all hosts together"
-            ))
-        })?;
         let Some(host) = self.hosts.get_mut(name) else {
             return Err(Problem::new(format!("no host `{name}` in this manifest")));
         };

@@ -256,7 +256,9 @@ impl de::Error for Problem {
             text if text == "a sequence" => "a list".to_owned(),
             text if text == "a map" || text.starts_with("struct ") => "a table".to_owned(),
             text if text == "a boolean" => "true or false".to_owned(),
-            text if text == "i64" => "a whole number".to_owned(),
+            text if ["i64", "u32", "u16", "u8"].contains(&text.as_str()) => {
+                "a whole number".to_owned()
+            }
             text => text,
         };
         Kind::WrongType { found, expected }.into()
