@@ -202,3 +202,58 @@ fn keys(generator: &mut SchemaGenerator, rule: &Schema) -> Schema {
         "additionalProperties": { "allOf": [key, rule] },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::super::Manifest;
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/manifest.md");
+
+    /// The names of all fields below `schema`, those in the definitions as well.
+    fn fields(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if let ("properties", Value::Object(properties)) = (name.as_str(), member) {
+                        found.extend(properties.keys().cloned());
+                    }
+                    fields(member, found);
+                }
+            }
+            Value::Array(members) => members.iter().for_each(|member| fields(member, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_reference_has_a_row_for_every_field_and_no_other() {
+        let mut known = BTreeSet::new();
+        fields(&serde_json::from_str(&schema()).unwrap(), &mut known);
+        let rows: BTreeSet<String> = REFERENCE
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+            .collect();
+        assert_eq!(rows, known);
+    }
+
+    #[test]
+    fn every_example_of_the_reference_is_a_manifest() {
+        let examples: Vec<&str> = REFERENCE
+            .split("```toml\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
+        assert_eq!(examples.len(), 5);
+        for example in examples {
+            if let Err(failure) = Manifest::parse(example, Path::new("/x/keys.toml")) {
+                panic!("{failure}: {:?}\n{example}", failure.advice());
+            }
+        }
+    }
+}
