@@ -679,6 +679,10 @@ mod tests {
             "{ vault = { path = 'kv/x', field = 'x', version = -1 } }",
             "60: keys.a.source.vault.version: found the number -1, expected a whole number",
         );
+        source(
+            "{ vault = \"\\u001b]52;c;x\\u0007\" }",
+            "20: keys.a.source.vault: a field is wanted: `\\u{1b}]52;c;x\\u{7}#FIELD`",
+        );
         check(
             "[vault]\nauth = { aprole = { role_id = 'x' } }",
             "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `approle`\n\
@@ -808,46 +812,37 @@ mod tests {
         (0..count).map(line).collect::<Vec<_>>().concat()
     }
 
-    /// Manifests that are large in one way each (L1), with the error they have.
-    fn large() -> Vec<(&'static str, String, &'static str)> {
-        const SIZE: usize = 4 << 20;
-        let many_names = times(SIZE / 11, |number| format!("a{number:07}=1\n"));
-        let many_json_names = times(SIZE / 13, |number| format!("\"a{number:07}\":1,"));
-        let comment = "#".repeat(SIZE - 5);
+    const SIZE: usize = 4 << 20;
+
+    /// Manifests that say much side by side (L1), with the error they have.
+    fn wide() -> Vec<(&'static str, String, &'static str)> {
+        let names = times(SIZE / 11, |number| format!("a{number:07}=1\n"));
+        let json = times(SIZE / 13, |number| format!("\"a{number:07}\":1,"));
+        let kinds = times(SIZE / 16, |number| format!("a{number:07}=1,"));
+        let (comment, long) = ("#".repeat(SIZE - 5), "a".repeat(SIZE - 2));
         vec![
+            ("names", names, "unknown field"),
+            ("JSON names", format!("{{{json}\"id\":1}}"), "unknown field"),
+            (
+                "kinds",
+                format!("[keys.a]\nsource={{{kinds}}}"),
+                "side by side",
+            ),
             ("a comment", comment + "\nid=1", "expected a string"),
-            (
-                "lists",
-                format!("id={}", "[".repeat(100_000)),
-                "cannot recurse further",
-            ),
-            (
-                "tables",
-                format!("id={}", "{a=".repeat(100_000)),
-                "cannot recurse further",
-            ),
-            (
-                "dots",
-                format!("a{}=1", ".a".repeat(SIZE / 2 - 8)),
-                "recursion limit",
-            ),
-            (
-                "JSON lists",
-                format!("{{\"id\":{}", "[".repeat(100_000)),
-                "recursion limit",
-            ),
-            ("JSON tables", "{\"id\":".repeat(100_000), "recursion limit"),
-            ("names", many_names, "unknown field"),
-            (
-                "JSON names",
-                format!("{{{many_json_names}\"id\":1}}"),
-                "unknown field",
-            ),
-            (
-                "a name",
-                format!("{}=1", "a".repeat(SIZE - 2)),
-                "unknown field",
-            ),
+            ("a name", long + "=1", "unknown field"),
+        ]
+    }
+
+    /// Manifests that nest.
+    fn deep() -> Vec<(&'static str, String, &'static str)> {
+        let (lists, tables) = ("[".repeat(100_000), "{a=".repeat(100_000));
+        let (dots, objects) = (".a".repeat(SIZE / 2 - 8), "{\"id\":".repeat(100_000));
+        vec![
+            ("lists", format!("id={lists}"), "cannot recurse further"),
+            ("tables", format!("id={tables}"), "cannot recurse further"),
+            ("dots", format!("a{dots}=1"), "recursion limit"),
+            ("JSON lists", format!("{{\"id\":{lists}"), "recursion limit"),
+            ("JSON tables", objects, "recursion limit"),
         ]
     }
 
@@ -873,7 +868,7 @@ mod tests {
 
     #[test]
     fn a_large_manifest_is_refused_soon() {
-        for (what, text, expected) in large().into_iter().chain(growing()) {
+        for (what, text, expected) in [wide(), deep(), growing()].concat() {
             let before = Instant::now();
             let error = error(&text, "keys.toml");
             let taken = before.elapsed();

@@ -175,6 +175,10 @@ impl Problem {
     }
 }
 
+/// How much of what a type says of its text a message shows, in characters.
+const LONGEST_TEXT: usize = 500;
+/// How many of the names that should not be side by side a message shows.
+const MOST_NAMES: usize = 8;
 /// How much of a path a message shows, in characters.
 pub(super) const LONGEST_PATH: usize = 4096;
 
@@ -187,16 +191,12 @@ impl Display for Kind {
                 write!(f, "unknown field `{}`", printable(found, 80))
             }
             Self::UnknownVariant { found, known } => {
-                write!(
-                    f,
-                    "found `{}`, expected one of {}",
-                    printable(found, 80),
-                    hint::listed(known)
-                )
+                let (found, known) = (printable(found, 80), hint::listed(known));
+                write!(f, "found `{found}`, expected one of {known}")
             }
             Self::NotOne { found, .. } if found.is_empty() => f.write_str("found an empty table"),
             Self::NotOne { found, .. } => {
-                let found: Vec<&str> = found.iter().map(String::as_str).collect();
+                let found: Vec<&str> = found.iter().map(String::as_str).take(MOST_NAMES).collect();
                 write!(f, "found {} side by side", hint::listed(&found))
             }
         }
@@ -235,7 +235,7 @@ impl std::error::Error for Problem {}
 
 impl de::Error for Problem {
     fn custom<T: Display>(text: T) -> Self {
-        Self::new(text.to_string())
+        Self::new(printable(&text.to_string(), LONGEST_TEXT))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
