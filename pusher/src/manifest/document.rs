@@ -170,7 +170,7 @@ impl TryFrom<String> for Wait {
 /// Returns the JSON Schema of a document.
 pub(super) fn schema() -> String {
     let schema = schemars::schema_for!(Document);
-    format!("{:#}\n", schema.as_value())
+    format!("{:#}", schema.as_value())
 }
 
 fn hosts(generator: &mut SchemaGenerator) -> Schema {
