@@ -103,10 +103,7 @@ impl Kind for VaultSource {
     async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
         let session = run.vault.session(&run.settings).await?;
         let path = &self.path.0;
-        let found = session
-            .read(path, self.version)
-            .await
-            .map_err(|f| f.at(path))?;
+        let found = session.read(path, self.version).await?;
         let field = |source: &Self| found.field(&source.field.0, path);
         Ok(wanted.iter().map(field).collect())
     }

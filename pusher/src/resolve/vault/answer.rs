@@ -32,32 +32,40 @@ impl Answer {
         })
     }
 
-    /// Returns what the answer means where it is not a success, and has no meaning of its own for this request.
-    pub(super) fn failure(&self) -> Failure {
-        let said = self.errors();
+    /// Returns the answer, or why the server cannot answer anything now.
+    pub(super) fn of_a_server_that_works(self) -> Result<Self, Failure> {
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE if said.contains("sealed") => {
-                Failure::source("Vault is sealed (503)").hint("unseal it, then run this again")
+            StatusCode::SERVICE_UNAVAILABLE if self.said().contains("sealed") => {
+                Err(Failure::source("it is sealed (503)").hint("unseal it, then run this again"))
             }
-            StatusCode::TOO_MANY_REQUESTS => Failure::source("Vault stays too busy (429)")
-                .hint("a rate limit quota is in force there"),
+            StatusCode::TOO_MANY_REQUESTS => Err(Failure::source("it stays too busy (429)")
+                .hint("a rate limit quota is in force there")),
             StatusCode::PRECONDITION_FAILED => {
-                Failure::source("this node of Vault lags behind (412)").hint("run it again")
+                Err(Failure::source("this node lags behind (412)").hint("run it again"))
             }
-            StatusCode::FORBIDDEN => Failure::source("permission denied (403)"),
-            StatusCode::NOT_FOUND => Failure::source("nothing is there (404)"),
-            status => {
-                let failure = Failure::source(format!("Vault answers {}", status.as_u16()));
-                if said.is_empty() {
-                    failure
-                } else {
-                    failure.hint(format!("it said: {said}"))
-                }
-            }
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Err(self.failure()),
+            _ => Ok(self),
         }
     }
 
-    fn errors(&self) -> String {
+    /// Returns whether Vault judged what it was given. Its AppRole method says so with 500.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
+            || self.said().starts_with("invalid ")
+    }
+
+    /// Returns a failure that names the status and what Vault said.
+    pub(super) fn failure(&self) -> Failure {
+        let failure = Failure::source(format!("it answers {}", self.status.as_u16()));
+        match self.said().as_str() {
+            "" => failure,
+            said => failure.hint(format!("it said: {said}")),
+        }
+    }
+
+    fn said(&self) -> String {
         let body: Errors = serde_json::from_slice(self.body.expose()).unwrap_or_default();
         printable(body.errors.join("; ").trim(), 300)
     }

@@ -77,14 +77,13 @@ async fn approle(
     };
     let place = format!("log in at auth/{}", role.mount);
     let answer = server.send(&login, None).await?;
-    match answer.status {
-        StatusCode::OK => {}
-        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
-            return Err(Failure::source("Vault refused the role id or secret id")
-                .at(place)
-                .hint("a secret id may have expired or been used up: make a new one"));
-        }
-        _ => return Err(answer.failure().at(place)),
+    if answer.is_refusal() {
+        return Err(Failure::source("Vault refused the role id or secret id")
+            .at(place)
+            .hint("a secret id may have expired or been used up: make a new one"));
+    }
+    if answer.status != StatusCode::OK {
+        return Err(answer.failure().at(place));
     }
     let LoggedIn { auth } = answer.parse().map_err(|f| f.at(place))?;
     header(&Secret::new(auth.client_token.into_bytes()))

@@ -47,7 +47,7 @@ pub(super) struct Metadata {
 
 impl Found {
     /// Returns why there is nothing: KV v2 answers 404 for a version that was deleted, too, and says so.
-    pub(super) fn absent(answer: &Answer) -> Option<Failure> {
+    pub(super) fn absent(answer: &Answer, path: &str) -> Option<Failure> {
         let body: Body<'_> = serde_json::from_slice(answer.body.expose()).ok()?;
         let found: Versioned<'_> = serde_json::from_str(body.data.get()).ok()?;
         let Metadata {
@@ -67,7 +67,7 @@ impl Found {
         let when = printable(&deletion_time, 40);
         Some(
             Failure::source(format!("version {version} was deleted at {when}")).hint(format!(
-                "`vault kv undelete -versions={version} PATH` brings it back"
+                "`vault kv undelete -versions={version} {path}` brings it back"
             )),
         )
     }
@@ -217,7 +217,7 @@ mod tests {
                 status: StatusCode::NOT_FOUND,
                 body: Secret::new(body.into()),
             };
-            Found::absent(&answer).map(|failure| failure.to_string())
+            Found::absent(&answer, "kv/web").map(|failure| failure.to_string())
         };
         assert_eq!(why(r#"{"errors":[]}"#), None);
         assert_eq!(

@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{Secret, printable};
-use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Method, Request, Response, StatusCode, Url};
 use rustify::Endpoint;
@@ -21,7 +22,7 @@ use super::answer::Answer;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// The longest that one request may take.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_secs(30);
 /// How long a request is tried again while the server says that it is too busy (429).
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a request is tried where the server failed or was not there.
@@ -34,6 +35,8 @@ pub(super) struct Server {
     http: Client,
     address: Url,
     namespace: Option<HeaderValue>,
+    /// Why the server is given up for this run: nobody waits twice for one that is down.
+    lost: OnceLock<Failure>,
 }
 
 impl Server {
@@ -54,16 +57,34 @@ impl Server {
             http: client(&address, ca_file)?,
             address,
             namespace,
+            lost: OnceLock::new(),
         })
     }
 
-    /// Returns the address without anything that could be secret.
-    pub(super) fn name(&self) -> &str {
-        self.address.as_str().trim_end_matches('/')
+    fn place(&self) -> String {
+        format!("vault at {}", self.address.as_str().trim_end_matches('/'))
     }
 
-    /// Sends a request, again where that can help, and returns the answer whatever its status is.
+    /// Sends a request, again where that can help, and returns the answer if there is one to judge.
+    ///
+    /// # Errors
+    /// What concerns the server and not the request; every later request fails the same way at once.
     pub(super) async fn send(
+        &self,
+        endpoint: &impl Endpoint,
+        token: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        if let Some(failure) = self.lost.get() {
+            return Err(failure.clone());
+        }
+        let answer = match self.attempt(endpoint, token).await {
+            Ok(answer) => answer.of_a_server_that_works(),
+            Err(failure) => Err(failure),
+        };
+        answer.map_err(|failure| self.lost.get_or_init(|| failure.at(self.place())).clone())
+    }
+
+    async fn attempt(
         &self,
         endpoint: &impl Endpoint,
         token: Option<&HeaderValue>,
@@ -76,12 +97,13 @@ impl Server {
             let outcome = self.http.execute(request).await;
             let pause = match &outcome {
                 Ok(response) => pause_after(response, safe, attempt),
-                Err(error) if safe || error.is_connect() => Some(Pause::backoff(attempt)),
+                Err(error) if error.is_connect() => Some(Pause::backoff(attempt)),
+                Err(error) if safe && !error.is_timeout() => Some(Pause::backoff(attempt)),
                 Err(_) => None,
             };
             match pause.filter(|pause| pause.fits(attempt, started.elapsed())) {
                 Some(pause) => sleep(pause.length).await,
-                None => return self.finish(outcome).await,
+                None => return receive(outcome).await,
             }
             attempt += 1;
         }
@@ -94,7 +116,7 @@ impl Server {
     ) -> Result<Request, Failure> {
         // What rustify says is not shown: it may hold a body. The path was checked when it was read.
         let broken = || Failure::source("a request to Vault could not be built");
-        let base = format!("{}/v1", self.name());
+        let base = format!("{}/v1", self.address.as_str().trim_end_matches('/'));
         let path = endpoint.path();
         let request = rustify::http::build_request(
             &base,
@@ -113,51 +135,47 @@ impl Server {
         headers.extend(token.map(|token| (X_VAULT_TOKEN, token.clone())));
         Ok(request)
     }
-
-    async fn finish(&self, outcome: reqwest::Result<Response>) -> Result<Answer, Failure> {
-        let lost = |error: reqwest::Error| {
-            Failure::source(format!("vault at {}: {}", self.name(), reason(error))).hint(
-                "is the address right, and the server up? (`address` under [vault], or VAULT_ADDR)",
-            )
-        };
-        let mut response = outcome.map_err(lost)?;
-        let status = response.status();
-        if status.is_redirection() {
-            return Err(self.redirected(response.headers()));
-        }
-        let mut body = Secret::with_capacity(16 << 10);
-        while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            body.push(&chunk);
-            if body.len() as u64 > LARGEST_ANSWER {
-                return Err(Failure::source(format!(
-                    "vault at {}: an answer of more than {} MiB",
-                    self.name(),
-                    LARGEST_ANSWER >> 20
-                )));
-            }
-        }
-        Ok(Answer { status, body })
-    }
-
-    /// A redirect is followed nowhere: the token belongs to the server that was named.
-    fn redirected(&self, headers: &HeaderMap) -> Failure {
-        let place = headers
-            .get("location")
-            .and_then(|place| place.to_str().ok())
-            .unwrap_or("?");
-        Failure::source(format!(
-            "vault at {}: it points to {}, and the token goes nowhere else",
-            self.name(),
-            printable(place, 200)
-        ))
-        .hint("set `address` under [vault] to the active node or to what stands before the cluster")
-    }
 }
 
-const X_VAULT_TOKEN: reqwest::header::HeaderName =
-    reqwest::header::HeaderName::from_static("x-vault-token");
-const X_VAULT_NAMESPACE: reqwest::header::HeaderName =
-    reqwest::header::HeaderName::from_static("x-vault-namespace");
+async fn receive(outcome: reqwest::Result<Response>) -> Result<Answer, Failure> {
+    let unreachable = |error: reqwest::Error| {
+        Failure::source(reason(error)).hint(
+            "is the address right, and the server up? (`address` under [vault], or VAULT_ADDR)",
+        )
+    };
+    let mut response = outcome.map_err(unreachable)?;
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(redirected(response.headers()));
+    }
+    let mut body = Secret::with_capacity(16 << 10);
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        body.push(&chunk);
+        if body.len() as u64 > LARGEST_ANSWER {
+            let limit = LARGEST_ANSWER >> 20;
+            return Err(Failure::source(format!(
+                "an answer of more than {limit} MiB"
+            )));
+        }
+    }
+    Ok(Answer { status, body })
+}
+
+/// A redirect is followed nowhere: the token belongs to the server that was named.
+fn redirected(headers: &HeaderMap) -> Failure {
+    let place = headers
+        .get(LOCATION)
+        .and_then(|place| place.to_str().ok())
+        .unwrap_or("?");
+    let place = printable(place, 200);
+    Failure::source(format!(
+        "it points to {place}, and the token goes nowhere else"
+    ))
+    .hint("set `address` under [vault] to the active node or to what stands before the cluster")
+}
+
+const X_VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const X_VAULT_NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 
 /// `https` anywhere; `http` only where nothing leaves this machine.
 fn parse_address(text: &str) -> Result<Url, Failure> {

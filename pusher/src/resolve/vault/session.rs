@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use keys_protocol::printable;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use rustify::Endpoint;
@@ -78,47 +79,33 @@ impl Session {
 
     /// Reads the secret at `path`, mount and all.
     pub(super) async fn read(&self, path: &str, version: Option<u32>) -> Result<Found, Failure> {
-        let Mount {
-            path: mount,
-            engine,
-        } = self.mount(path).await?;
-        let below = path.strip_prefix(&mount).unwrap_or_default().to_owned();
+        let mount = self.mount(path).await?;
+        let engine = mount.engine;
+        let below = path
+            .strip_prefix(&mount.path)
+            .unwrap_or_default()
+            .to_owned();
         if below.is_empty() {
-            return Err(Failure::source("that is a mount, not a secret"));
+            return Err(Failure::source("that is a mount, not a secret").at(path));
         }
-        let bare = mount.trim_end_matches('/').to_owned();
         let answer = match (engine, version) {
-            (Engine::V2, version) => {
-                let version = version.map(u64::from);
-                self.get(&ReadSecretRequest {
-                    mount: bare,
-                    path: below.clone(),
-                    version,
-                })
-                .await?
-            }
-            (Engine::V1, None) => {
-                self.get(&GetSecretRequest {
-                    mount: bare,
-                    path: below.clone(),
-                })
-                .await?
-            }
+            (Engine::V2, version) => self.get(&mount.versioned(below, version)).await?,
+            (Engine::V1, None) => self.get(&mount.plain(below)).await?,
             (Engine::V1, Some(_)) => {
-                return Err(
-                    Failure::source(format!("{mount} keeps no versions (KV v1)"))
-                        .hint("leave `version` out"),
-                );
+                return Err(Failure::source("a KV v1 mount keeps no versions")
+                    .at(path)
+                    .hint("leave `version` out"));
             }
         };
-        match answer.status {
-            StatusCode::OK => Ok(Found { answer, engine }),
-            StatusCode::FORBIDDEN => Err(self.denied(&mount, engine, &below).await),
+        let failure = match answer.status {
+            StatusCode::OK => return Ok(Found { answer, engine }),
+            StatusCode::FORBIDDEN => self.denied(&mount, path).await,
             StatusCode::NOT_FOUND => {
-                Err(Found::absent(&answer).unwrap_or_else(|| nothing(&mount, engine, &below)))
+                Found::absent(&answer, path).unwrap_or_else(|| mount.nothing(path))
             }
-            _ => Err(answer.failure()),
-        }
+            _ => answer.failure(),
+        };
+        Err(failure.at(path))
     }
 
     async fn get(&self, endpoint: &impl Endpoint) -> Result<Answer, Failure> {
@@ -132,34 +119,12 @@ impl Session {
             return Ok(mount.clone());
         }
         let answer = self.get(&ReadMount { path }).await?;
-        match answer.status {
-            StatusCode::OK => {}
-            StatusCode::FORBIDDEN => return Err(self.no_mount(path).await),
-            _ => return Err(answer.failure()),
-        }
-        let Body { data } = answer.parse()?;
-        let version = data.options.unwrap_or_default().version;
-        let engine = match (data.kind.as_str(), version.as_deref()) {
-            ("kv", Some("2")) => Engine::V2,
-            ("kv" | "generic", _) => Engine::V1,
-            (kind, _) => {
-                return Err(Failure::source(format!(
-                    "{} is a mount of the type {}, not key-value",
-                    data.path,
-                    keys_protocol::printable(kind, 40)
-                )));
-            }
+        let mount = match answer.status {
+            StatusCode::OK => Mount::parse(&answer, path),
+            StatusCode::FORBIDDEN => Err(self.no_mount(path).await),
+            _ => Err(answer.failure()),
         };
-        let mount = Mount {
-            path: data.path,
-            engine,
-        };
-        // A cached mount has to hold the path, or the next look-up would ask again and again.
-        if !format!("{path}/").starts_with(&mount.path) || !mount.path.ends_with('/') {
-            return Err(Failure::source(
-                "Vault named a mount that does not hold the path",
-            ));
-        }
+        let mount = mount.map_err(|failure| failure.at(path))?;
         mounts.push(mount.clone());
         Ok(mount)
     }
@@ -174,13 +139,13 @@ impl Session {
             .hint("`vault secrets list` shows the mounts; a namespace goes into `namespace` under [vault]")
     }
 
-    async fn denied(&self, mount: &str, engine: Engine, below: &str) -> Failure {
+    async fn denied(&self, mount: &Mount, path: &str) -> Failure {
         if !self.token_is_good().await {
             return token_refused();
         }
-        let data = if engine == Engine::V2 { "data/" } else { "" };
         Failure::source("permission denied (403)").hint(format!(
-            "the token's policies have no `read` on {mount}{data}{below}"
+            "the token's policies have no `read` on {}",
+            mount.policy_path(path)
         ))
     }
 
@@ -199,15 +164,72 @@ fn token_refused() -> Failure {
         .hint("`vault login`, or a new VAULT_TOKEN")
 }
 
-fn nothing(mount: &str, engine: Engine, below: &str) -> Failure {
-    let failure = Failure::source("nothing is there (404)");
-    match below.strip_prefix("data/") {
-        Some(path) if engine == Engine::V2 => {
-            failure.hint(format!("`data/` is added for KV v2: say {mount}{path}"))
+impl Mount {
+    fn parse(answer: &Answer, path: &str) -> Result<Self, Failure> {
+        let Body { data } = answer.parse()?;
+        let version = data.options.unwrap_or_default().version;
+        let engine = match (data.kind.as_str(), version.as_deref()) {
+            ("kv", Some("2")) => Engine::V2,
+            ("kv" | "generic", _) => Engine::V1,
+            (kind, _) => {
+                let kind = printable(kind, 40);
+                return Err(Failure::source(format!(
+                    "the mount is of the type {kind}, not key-value"
+                )));
+            }
+        };
+        // The path is cut at it, and other paths are taken for the mount's by it.
+        if !data.path.ends_with('/') || !format!("{path}/").starts_with(&data.path) {
+            return Err(Failure::source(
+                "the mount that Vault names does not hold the path",
+            ));
         }
-        _ => failure.hint(format!(
-            "`vault kv list {mount}` shows what is; a token may also not see it"
-        )),
+        Ok(Self {
+            path: data.path,
+            engine,
+        })
+    }
+
+    fn bare(&self) -> String {
+        self.path.trim_end_matches('/').to_owned()
+    }
+
+    fn versioned(&self, path: String, version: Option<u32>) -> ReadSecretRequest {
+        ReadSecretRequest {
+            mount: self.bare(),
+            path,
+            version: version.map(u64::from),
+        }
+    }
+
+    fn plain(&self, path: String) -> GetSecretRequest {
+        GetSecretRequest {
+            mount: self.bare(),
+            path,
+        }
+    }
+
+    /// Returns `path` as policies name it.
+    fn policy_path(&self, path: &str) -> String {
+        match (self.engine, path.strip_prefix(&self.path)) {
+            (Engine::V2, Some(below)) => format!("{}data/{below}", self.path),
+            _ => path.to_owned(),
+        }
+    }
+
+    fn nothing(&self, path: &str) -> Failure {
+        let failure = Failure::source("nothing is there (404)");
+        let below = path.strip_prefix(&self.path).unwrap_or_default();
+        match below.strip_prefix("data/") {
+            Some(below) if self.engine == Engine::V2 => failure.hint(format!(
+                "`data/` is added for KV v2: say {}{below}",
+                self.path
+            )),
+            _ => failure.hint(format!(
+                "`vault kv list {}` shows what is; a token may also not see it",
+                self.path
+            )),
+        }
     }
 }
 
