@@ -45,7 +45,7 @@ impl Answer {
             }
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Err(self.failure()),
+            | StatusCode::GATEWAY_TIMEOUT => Err(self.failure("it")),
             _ => Ok(self),
         }
     }
@@ -56,9 +56,9 @@ impl Answer {
             || self.said().starts_with("invalid ")
     }
 
-    /// Returns a failure that names the status and what Vault said.
-    pub(super) fn failure(&self) -> Failure {
-        let failure = Failure::source(format!("it answers {}", self.status.as_u16()));
+    /// Returns a failure that names the status and what `who` said.
+    pub(super) fn failure(&self, who: &str) -> Failure {
+        let failure = Failure::source(format!("{who} answers {}", self.status.as_u16()));
         match self.said().as_str() {
             "" => failure,
             said => failure.hint(format!("it said: {said}")),

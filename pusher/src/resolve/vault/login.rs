@@ -83,7 +83,7 @@ async fn approle(
             .hint("a secret id may have expired or been used up: make a new one"));
     }
     if answer.status != StatusCode::OK {
-        return Err(answer.failure().at(place));
+        return Err(answer.failure("Vault").at(place));
     }
     let LoggedIn { auth } = answer.parse().map_err(|f| f.at(place))?;
     header(&Secret::new(auth.client_token.into_bytes()))

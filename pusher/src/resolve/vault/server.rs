@@ -3,6 +3,8 @@
 //! vaultrs and rustify describe the endpoints and build the requests; sending is ours, because their errors and `Debug`
 //! hold tokens and values, they read answers of any size, and they follow redirects with the token.
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -97,6 +99,7 @@ impl Server {
             let outcome = self.http.execute(request).await;
             let pause = match &outcome {
                 Ok(response) => pause_after(response, safe, attempt),
+                Err(error) if is_certificate(error) => None,
                 Err(error) if error.is_connect() => Some(Pause::backoff(attempt)),
                 Err(error) if safe && !error.is_timeout() => Some(Pause::backoff(attempt)),
                 Err(_) => None,
@@ -138,11 +141,6 @@ impl Server {
 }
 
 async fn receive(outcome: reqwest::Result<Response>) -> Result<Answer, Failure> {
-    let unreachable = |error: reqwest::Error| {
-        Failure::source(reason(error)).hint(
-            "is the address right, and the server up? (`address` under [vault], or VAULT_ADDR)",
-        )
-    };
     let mut response = outcome.map_err(unreachable)?;
     let status = response.status();
     if status.is_redirection() {
@@ -159,6 +157,34 @@ async fn receive(outcome: reqwest::Result<Response>) -> Result<Answer, Failure> 
         }
     }
     Ok(Answer { status, body })
+}
+
+fn unreachable(error: reqwest::Error) -> Failure {
+    let hint = if is_certificate(&error) {
+        "the certificate is always checked: `ca_file` under [vault] or VAULT_CACERT names who signs it"
+    } else {
+        "is the address right, and the server up? (`address` under [vault], or VAULT_ADDR)"
+    };
+    Failure::source(reason(error)).hint(hint)
+}
+
+/// Returns whether the server could not prove who it is, which no second attempt changes.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = this.downcast_ref() {
+            return true;
+        }
+        // An error of I/O does not count what it wraps among its sources, but that one's.
+        cause = match this
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => this.source(),
+        };
+    }
+    false
 }
 
 /// A redirect is followed nowhere: the token belongs to the server that was named.
@@ -299,7 +325,7 @@ fn reason(error: reqwest::Error) -> String {
         return "no answer in time".into();
     }
     let error = error.without_url();
-    let mut innermost: &dyn std::error::Error = &error;
+    let mut innermost: &dyn Error = &error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

@@ -103,7 +103,7 @@ impl Session {
             StatusCode::NOT_FOUND => {
                 Found::absent(&answer, path).unwrap_or_else(|| mount.nothing(path))
             }
-            _ => answer.failure(),
+            _ => answer.failure("Vault"),
         };
         Err(failure.at(path))
     }
@@ -122,7 +122,7 @@ impl Session {
         let mount = match answer.status {
             StatusCode::OK => Mount::parse(&answer, path),
             StatusCode::FORBIDDEN => Err(self.no_mount(path).await),
-            _ => Err(answer.failure()),
+            _ => Err(answer.failure("Vault")),
         };
         let mount = mount.map_err(|failure| failure.at(path))?;
         mounts.push(mount.clone());
