@@ -1,0 +1,104 @@
+//! An encrypted document: parsed, but with nothing decrypted yet.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::cipher::DataKey;
+use crate::error::Error;
+use crate::metadata::{Metadata, WrappedKey};
+use crate::plain::Plain;
+use crate::tree::{Map, Node};
+use crate::unlock::Unlock;
+use crate::{Format, decrypt, json, limits};
+
+/// A parsed document. Its values are still encrypted, and its metadata is not authenticated.
+pub struct Document {
+    format: Format,
+    documents: Vec<Map>,
+    metadata: Metadata,
+}
+
+impl Document {
+    /// Parses a file.
+    ///
+    /// # Errors
+    /// When it is larger or deeper than [`limits`] allow, not of the format, not UTF-8, has two
+    /// fields of one name, or no metadata as sops writes it.
+    pub fn parse(bytes: &[u8], format: Format) -> Result<Self, Error> {
+        if bytes.len() > limits::BYTES {
+            return Err(Error::TooLarge);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let before = &bytes[..e.valid_up_to()];
+            Error::Syntax {
+                format,
+                line: 1 + before.iter().filter(|b| **b == b'\n').count(),
+                rule: "not UTF-8".to_owned(),
+            }
+        })?;
+        let mut documents = match format {
+            Format::Json | Format::Binary => vec![json::read(text)?],
+            Format::Yaml | Format::Dotenv | Format::Ini => {
+                return Err(Error::Metadata(format!("{format} is not read yet")));
+            }
+        };
+        // Every document of a YAML file carries a copy; the first counts.
+        let blocks: Vec<Option<Node>> = documents.iter_mut().map(|map| map.take("sops")).collect();
+        let metadata = match blocks.into_iter().next().flatten() {
+            None => return Err(Error::NotEncrypted),
+            Some(Node::Map(block)) => Metadata::parse(&block)?,
+            Some(_) => return Err(Error::Metadata("it is not a map".to_owned())),
+        };
+        Ok(Self {
+            format,
+            documents,
+            metadata,
+        })
+    }
+
+    /// Returns what the document says about itself.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Starts to collect the data key, for callers that cannot unwrap keys in a closure (async ones, say).
+    #[must_use]
+    pub fn unlock(&self) -> Unlock<'_> {
+        Unlock::new(&self.metadata)
+    }
+
+    /// Returns the data key, asking `unwrap` for each wrapped key that is needed until one of its group serves.
+    ///
+    /// What `unwrap` says of a key that it cannot unwrap ends up in the message, so it must hold no secret.
+    ///
+    /// # Errors
+    /// When too few keys could be unwrapped; names them all, each with its reason.
+    pub fn data_key<E: fmt::Display>(
+        &self,
+        mut unwrap: impl FnMut(&WrappedKey) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<DataKey, Error> {
+        let mut unlock = self.unlock();
+        while let Some(key) = unlock.next_key() {
+            match unwrap(key) {
+                Ok(unwrapped) => unlock.accept(unwrapped),
+                Err(reason) => unlock.refuse(reason),
+            }
+        }
+        unlock.finish()
+    }
+
+    /// Decrypts every value and checks the MAC over all of them.
+    ///
+    /// # Errors
+    /// When a value that must be encrypted is not, one cannot be decrypted, or the MAC is missing or wrong. No value
+    /// is handed out then.
+    pub fn decrypt(mut self, key: &DataKey) -> Result<Plain, Error> {
+        decrypt::decrypt(&mut self.documents, &self.metadata, key)?;
+        Ok(Plain {
+            format: self.format,
+            documents: self.documents,
+        })
+    }
+}
