@@ -8,9 +8,12 @@ use crate::cipher::DataKey;
 use crate::error::Error;
 use crate::metadata::{Metadata, WrappedKey};
 use crate::plain::Plain;
-use crate::tree::{Map, Node};
+use crate::tree::{Entry, Leaf, Map, Node};
 use crate::unlock::Unlock;
-use crate::{Format, decrypt, json, limits};
+use crate::{Format, decrypt, dotenv, flat, ini, json, limits, yaml};
+
+/// The name of the metadata.
+const BLOCK: &str = "sops";
 
 /// A parsed document. Its values are still encrypted, and its metadata is not authenticated.
 pub struct Document {
@@ -37,19 +40,8 @@ impl Document {
                 rule: "not UTF-8".to_owned(),
             }
         })?;
-        let mut documents = match format {
-            Format::Json | Format::Binary => vec![json::read(text)?],
-            Format::Yaml | Format::Dotenv | Format::Ini => {
-                return Err(Error::Metadata(format!("{format} is not read yet")));
-            }
-        };
-        // Every document of a YAML file carries a copy; the first counts.
-        let blocks: Vec<Option<Node>> = documents.iter_mut().map(|map| map.take("sops")).collect();
-        let metadata = match blocks.into_iter().next().flatten() {
-            None => return Err(Error::NotEncrypted),
-            Some(Node::Map(block)) => Metadata::parse(&block)?,
-            Some(_) => return Err(Error::Metadata("it is not a map".to_owned())),
-        };
+        let (documents, block) = split(text, format)?;
+        let metadata = Metadata::parse(&block)?;
         Ok(Self {
             format,
             documents,
@@ -101,4 +93,47 @@ impl Document {
             documents: self.documents,
         })
     }
+}
+
+/// Reads a file into its documents and the metadata block of the first.
+fn split(text: &str, format: Format) -> Result<(Vec<Map>, Map), Error> {
+    let mut documents = match format {
+        Format::Json | Format::Binary => vec![json::read(text)?],
+        Format::Yaml => yaml::read(text)?,
+        Format::Ini => vec![ini::read(text)?],
+        Format::Dotenv => {
+            let (fields, metadata) = dotenv::read(text)?;
+            if metadata.0.is_empty() {
+                return Err(Error::NotEncrypted);
+            }
+            return Ok((vec![fields], flat::unflatten(metadata)?));
+        }
+    };
+    // Every document of a YAML file carries a copy; the first counts.
+    let blocks: Vec<Option<Node>> = documents
+        .iter_mut()
+        .map(|document| document.take(BLOCK))
+        .collect();
+    if documents.iter().any(|map| map.get(BLOCK).is_some()) {
+        return Err(Error::Duplicate(BLOCK.to_owned()));
+    }
+    match blocks.into_iter().next().flatten() {
+        None => Err(Error::NotEncrypted),
+        Some(Node::Map(block)) if format == Format::Ini => {
+            Ok((documents, flat::unflatten(unescape(block))?))
+        }
+        Some(Node::Map(block)) => Ok((documents, block)),
+        Some(_) => Err(Error::Metadata("it is not a map".to_owned())),
+    }
+}
+
+/// Puts the newlines back that sops writes as two characters in the metadata of ini files.
+fn unescape(mut block: Map) -> Map {
+    for entry in &mut block.0 {
+        if let Entry::Field(_, Node::Leaf(leaf)) = entry {
+            let text = leaf.utf8().unwrap_or_default().replace("\\n", "\n");
+            *leaf = Leaf::new(leaf.kind, text);
+        }
+    }
+    block
 }

@@ -40,8 +40,11 @@
 mod cipher;
 mod decrypt;
 mod document;
+mod dotenv;
 mod error;
+mod flat;
 mod format;
+mod ini;
 mod json;
 pub mod limits;
 mod metadata;
@@ -53,6 +56,7 @@ mod shamir;
 mod timestamp;
 mod tree;
 mod unlock;
+mod yaml;
 
 pub use cipher::DataKey;
 pub use document::Document;

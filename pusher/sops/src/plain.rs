@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, shown, shown_path};
 use crate::tree::{Kind, Leaf, Map, Node};
-use crate::{Format, number, render};
+use crate::{Format, dotenv, ini, number, render, yaml};
 
 /// A decrypted document whose MAC is right.
 ///
@@ -44,6 +44,60 @@ impl Plain {
             format: self.format,
             path: shown_path(path),
         })
+    }
+
+    /// Returns the whole document as `sops decrypt` prints it.
+    ///
+    /// Dotenv and binary files are the same byte for byte, JSON and ini but for corner cases of Go's writers; YAML is
+    /// the same data, without comments.
+    ///
+    /// # Errors
+    /// When the format cannot hold what the values turned out to be.
+    pub fn whole(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let Some(map) = self.documents.first() else {
+            return Ok(Zeroizing::default());
+        };
+        match self.format {
+            Format::Yaml => Ok(yaml::write(&self.documents)),
+            Format::Dotenv => dotenv::write(map),
+            Format::Ini => ini::write(map),
+            Format::Json => render::json_file(map),
+            Format::Binary => match map.get("data") {
+                Some(Node::Leaf(leaf)) if matches!(leaf.kind, Kind::Str | Kind::Bytes) => {
+                    Ok(leaf.text.clone())
+                }
+                _ => Err("it is no binary file: there is no `data`"),
+            },
+        }
+        .map_err(|rule| Error::Unsuitable {
+            at: shown_path::<&str>(&[]),
+            found: "a document",
+            rule,
+        })
+    }
+
+    /// Returns the whole document as JSON, as [`Value::json`] does it.
+    ///
+    /// # Errors
+    /// When JSON cannot say it, or there is more than one document.
+    pub fn json(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match &self.documents[..] {
+            [map] => render::json_map(map),
+            _ => Err("JSON has no streams of documents"),
+        }
+        .map_err(|rule| Error::Unsuitable {
+            at: shown_path::<&str>(&[]),
+            found: "a document",
+            rule,
+        })
+    }
+
+    /// Returns whether all of the document is encrypted; see [`Value::is_encrypted`].
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.documents
+            .iter()
+            .all(|map| map.fields().all(|(_, value)| sealed(value)))
     }
 
     /// Returns the names at the top of the document.

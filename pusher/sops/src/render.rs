@@ -44,6 +44,14 @@ pub(crate) fn json_map(map: &Map) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     Ok(text.finish())
 }
 
+/// Returns a map as the JSON file that it is in.
+pub(crate) fn json_file(map: &Map) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let mut text = Text::new();
+    write_map(&mut text, map, 0)?;
+    text.push("\n");
+    Ok(text.finish())
+}
+
 fn write_node(text: &mut Text, node: &Node, depth: usize) -> Result<(), &'static str> {
     match node {
         Node::Map(map) => write_map(text, map, depth),

@@ -168,10 +168,16 @@ impl MapBuilder {
         Ok(())
     }
 
-    pub(crate) fn comment(&mut self, text: &str) {
-        self.map
-            .0
-            .push(Entry::Comment(Leaf::new(Kind::Comment, text)));
+    pub(crate) fn comment(&mut self, text: String) {
+        let comment = Leaf::new(Kind::Comment, text);
+        self.map.0.push(Entry::Comment(comment));
+    }
+
+    /// Adds a comment that stands behind the newest field.
+    pub(crate) fn comment_before_last(&mut self, text: String) {
+        let comment = Leaf::new(Kind::Comment, text);
+        let last = self.map.0.len().saturating_sub(1);
+        self.map.0.insert(last, Entry::Comment(comment));
     }
 
     pub(crate) fn finish(self) -> Map {

@@ -1,0 +1,201 @@
+//! Puts events of a YAML parser together into trees, with each comment in the map or list it stands in.
+//!
+//! Where a comment stands matters twice: sops encrypts by comments if a file says so, and an index of a list counts them.
+//! The rules below give what Go's yaml.v3 gives for files that sops wrote: a comment of its own line belongs to the
+//! container of its column and comes before what follows it; one behind a value comes before that value.
+
+use granit_parser::Marker;
+
+use crate::error::Error;
+use crate::tree::{Budget, Kind, Leaf, Map, MapBuilder, Node};
+
+use super::syntax;
+
+/// A comment that is not placed yet.
+pub(super) struct Comment {
+    pub(super) text: String,
+    pub(super) line: usize,
+    pub(super) column: usize,
+    /// Whether something else is before it on its line.
+    pub(super) inline: bool,
+}
+
+/// A map or list that is still open.
+struct Frame {
+    contents: Contents,
+    column: usize,
+}
+
+enum Contents {
+    Map {
+        map: MapBuilder,
+        /// The field whose value is due.
+        field: Option<String>,
+    },
+    List(Vec<Node>),
+}
+
+impl Frame {
+    fn add_comment(&mut self, text: String) {
+        match &mut self.contents {
+            Contents::Map { map, .. } => map.comment(text),
+            Contents::List(list) => list.push(comment_item(text)),
+        }
+    }
+
+    fn add_comment_before_last(&mut self, text: String) {
+        match &mut self.contents {
+            Contents::Map { map, .. } => map.comment_before_last(text),
+            Contents::List(list) => list.insert(list.len().saturating_sub(1), comment_item(text)),
+        }
+    }
+}
+
+fn comment_item(text: String) -> Node {
+    Node::Leaf(Leaf::new(Kind::Comment, text))
+}
+
+pub(super) struct Builder {
+    documents: Vec<Map>,
+    /// The finished top of the document that is being read.
+    top: Option<Map>,
+    open: Vec<Frame>,
+    /// Comments since the last field or item, in order.
+    pending: Vec<Comment>,
+    /// The line on which the innermost container's newest value ends, if that is a scalar.
+    scalar_line: Option<usize>,
+    budget: Budget,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            documents: Vec::new(),
+            top: None,
+            open: Vec::new(),
+            pending: Vec::new(),
+            scalar_line: None,
+            budget: Budget::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<Map> {
+        self.documents
+    }
+
+    pub(super) fn open_document(&mut self) -> Result<(), Error> {
+        self.top = None;
+        self.budget.spend(1)
+    }
+
+    pub(super) fn close_document(&mut self) {
+        self.documents.push(self.top.take().unwrap_or_default());
+    }
+
+    pub(super) fn comment(&mut self, comment: Comment) -> Result<(), Error> {
+        self.budget.spend(self.open.len())?;
+        match self.open.last_mut() {
+            Some(frame) if comment.inline && self.scalar_line == Some(comment.line) => {
+                frame.add_comment_before_last(comment.text);
+            }
+            _ => self.pending.push(comment),
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_map(&mut self, start: Marker) -> Result<(), Error> {
+        let map = MapBuilder::default();
+        self.push(start, Contents::Map { map, field: None })
+    }
+
+    pub(super) fn open_list(&mut self, start: Marker) -> Result<(), Error> {
+        if self.open.is_empty() {
+            return Err(syntax(start.line(), "a map is wanted at the top"));
+        }
+        self.push(start, Contents::List(Vec::new()))
+    }
+
+    fn push(&mut self, start: Marker, contents: Contents) -> Result<(), Error> {
+        self.budget.spend(self.open.len() + 1)?;
+        let before = match self.open.last().map(|frame| &frame.contents) {
+            // What stands behind `field:` is about the field; what comes below it is inside.
+            Some(Contents::Map { field: Some(_), .. }) => {
+                self.pending.iter().take_while(|c| c.inline).count()
+            }
+            Some(Contents::Map { field: None, .. }) => {
+                return Err(syntax(start.line(), "the name of a field is no string"));
+            }
+            Some(Contents::List(_)) => {
+                let outside = |c: &&Comment| c.column < start.col();
+                self.pending.iter().take_while(outside).count()
+            }
+            None => 0,
+        };
+        self.place(before);
+        self.scalar_line = None;
+        self.open.push(Frame {
+            contents,
+            column: start.col(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn leaf(&mut self, leaf: Leaf, start: Marker, end: Marker) -> Result<(), Error> {
+        self.budget.spend(self.open.len() + 1)?;
+        self.place(self.pending.len());
+        match self.open.last_mut().map(|frame| &mut frame.contents) {
+            None if leaf.kind == Kind::Null => {}
+            None => return Err(syntax(start.line(), "a map is wanted at the top")),
+            Some(Contents::Map { field, .. }) if field.is_none() => match leaf.utf8() {
+                Some(name) if leaf.kind == Kind::Str => *field = Some(name.to_owned()),
+                _ => return Err(syntax(start.line(), "the name of a field is no string")),
+            },
+            Some(_) => {
+                self.add(Node::Leaf(leaf))?;
+                self.scalar_line = Some(end.line());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        let Some(frame) = self.open.last() else {
+            return Ok(());
+        };
+        let inside = |c: &&Comment| c.column >= frame.column;
+        self.place(self.pending.iter().take_while(inside).count());
+        self.scalar_line = None;
+        let node = match self.open.pop().map(|frame| frame.contents) {
+            Some(Contents::Map { map, .. }) => Node::Map(map.finish()),
+            Some(Contents::List(list)) => Node::List(list),
+            None => return Ok(()),
+        };
+        self.add(node)
+    }
+
+    /// Puts the first `count` pending comments into the innermost container.
+    fn place(&mut self, count: usize) {
+        if let Some(frame) = self.open.last_mut() {
+            for comment in self.pending.drain(..count) {
+                frame.add_comment(comment.text);
+            }
+        }
+    }
+
+    /// Puts a finished node where it belongs.
+    fn add(&mut self, node: Node) -> Result<(), Error> {
+        match self.open.last_mut().map(|frame| &mut frame.contents) {
+            Some(Contents::Map { map, field }) => {
+                let name = field.take().unwrap_or_default();
+                map.field(name, node)?;
+            }
+            Some(Contents::List(list)) => list.push(node),
+            None => {
+                if let Node::Map(map) = node {
+                    self.top = Some(map);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Reads YAML into trees as Go's yaml.v3 and sops see it, from the events of granit-parser.
+
+mod builder;
+mod scalar;
+mod write;
+
+use granit_parser::{
+    ErrorKind, Event, Options, Parser, Placement, ScalarStyle, ScanError, Span, Tag,
+};
+
+use crate::error::Error;
+use crate::tree::Map;
+use crate::{Format, limits};
+
+use builder::{Builder, Comment};
+use scalar::Scalar;
+
+pub(crate) use write::write;
+
+/// Reads a stream of documents, each of them a map or empty.
+pub(crate) fn read(text: &str) -> Result<Vec<Map>, Error> {
+    let mut builder = Builder::new();
+    for next in Parser::new_from_str_with_options(text, options()) {
+        let (event, span) = next.map_err(|error| malformed(&error))?;
+        take(&mut builder, &event, span)?;
+    }
+    let documents = builder.finish();
+    // An empty file has no document, as one that says only `null` has no fields.
+    Ok(if documents.is_empty() {
+        vec![Map::default()]
+    } else {
+        documents
+    })
+}
+
+fn options() -> Options {
+    granit_parser::options! {
+        max_buffered_comment_events: limits::NODES,
+        flow_nesting_limit: limits::DEPTH + 1,
+        block_nesting_limit: limits::DEPTH + 1,
+    }
+}
+
+fn take(builder: &mut Builder, event: &Event<'_>, span: Span) -> Result<(), Error> {
+    let start = span.start;
+    let refuse = |rule: &str| Err(syntax(start.line(), rule));
+    match event {
+        Event::Scalar(text, style, _, tag) => {
+            let scalar = Scalar {
+                text,
+                plain: *style == ScalarStyle::Plain,
+                tag: tag.as_deref().and_then(own_tag),
+            };
+            let leaf = scalar
+                .resolve()
+                .map_err(|rule| syntax(start.line(), rule))?;
+            builder.leaf(leaf, start, span.end)
+        }
+        Event::MappingStart(..) => builder.open_map(start),
+        Event::SequenceStart(..) => builder.open_list(start),
+        Event::MappingEnd | Event::SequenceEnd => builder.close(),
+        Event::Comment(text, placement) => builder.comment(Comment {
+            text: text.clone().into_owned(),
+            line: start.line(),
+            column: start.col(),
+            inline: *placement == Placement::Right,
+        }),
+        Event::DocumentStart(..) => builder.open_document(),
+        Event::DocumentEnd => {
+            builder.close_document();
+            Ok(())
+        }
+        Event::Alias(_) => refuse("aliases are not read: sops writes none"),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the name of a tag of YAML's own. The tag `!` says nothing more than no tag.
+fn own_tag(tag: &Tag) -> Option<&str> {
+    match tag.parts() {
+        ("tag:yaml.org,2002:", name) => Some(name),
+        ("!" | "", "" | "!") => None,
+        _ => Some("other"),
+    }
+}
+
+fn syntax(line: usize, rule: &str) -> Error {
+    Error::Syntax {
+        format: Format::Yaml,
+        line,
+        rule: rule.to_owned(),
+    }
+}
+
+/// Says where and why the text is no YAML; the parser's words quote nothing of it but single characters.
+fn malformed(error: &ScanError) -> Error {
+    match error.kind() {
+        ErrorKind::RecursionLimitExceeded => Error::TooDeep,
+        _ => syntax(error.marker().line(), &error.info()),
+    }
+}
