@@ -22,7 +22,7 @@ use crate::resolve::{Settings, Terminal};
 
 use place::Place;
 pub(crate) use place::read_private;
-use ssh::{Converted, LockedKey, Native};
+use ssh::{Converted, Native};
 
 /// The `[age]` table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,8 @@ pub(crate) struct AgeSettings {
 /// Every keyring of a run, each read once.
 pub(crate) struct Keyrings {
     terminal: Terminal,
-    read: Mutex<BTreeMap<Vec<PathBuf>, Result<Arc<Keyring>, Failure>>>,
+    /// By the files that were named; none stands for the usual places.
+    read: Mutex<BTreeMap<Vec<PathBuf>, Outcome>>,
 }
 
 impl Keyrings {
@@ -68,6 +69,8 @@ impl Keyrings {
     }
 }
 
+type Outcome = Result<Arc<Keyring>, Failure>;
+
 /// An identity that needs nothing more.
 type Opened = Box<dyn Identity + Send + Sync>;
 
@@ -75,8 +78,8 @@ type Opened = Box<dyn Identity + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Keyring {
     open: Vec<Opened>,
-    locked: Vec<Arc<LockedKey>>,
-    lazy: Vec<Opened>,
+    native: Vec<Native>,
+    converted: Vec<Converted>,
     /// Where identities were found.
     tried: Vec<String>,
     /// What was not used, and why.
@@ -89,17 +92,6 @@ impl Keyring {
         for place in places {
             keyring.add(place, terminal)?;
         }
-        let native = keyring
-            .locked
-            .iter()
-            .cloned()
-            .map(|key| Box::new(Native(key)) as Opened);
-        let converted = keyring
-            .locked
-            .iter()
-            .cloned()
-            .map(|key| Box::new(Converted(key)) as Opened);
-        keyring.lazy = native.chain(converted).collect();
         Ok(keyring)
     }
 
@@ -118,7 +110,10 @@ impl Keyring {
                     self.tried.push(name.clone());
                 }
                 self.open.extend(found.open);
-                self.locked.extend(found.locked.into_iter().map(Arc::new));
+                for key in found.locked.into_iter().map(Arc::new) {
+                    self.native.push(Native(key.clone()));
+                    self.converted.push(Converted(key));
+                }
                 self.passed_over.extend(
                     found
                         .passed_over
@@ -143,17 +138,42 @@ impl Keyring {
         Ok(())
     }
 
-    /// Returns the identities, those that ask for a passphrase last. A plugin is never among them.
-    pub(crate) fn identities(&self) -> impl Iterator<Item = &dyn Identity> {
+    /// Returns the identities that need no passphrase. A plugin is never among any of them.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &dyn Identity> {
         self.open
             .iter()
-            .chain(&self.lazy)
             .map(|identity| identity.as_ref() as &dyn Identity)
+    }
+
+    /// Returns all identities, for a file that does not name its recipients.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = &dyn Identity> {
+        let converted = self
+            .converted
+            .iter()
+            .map(|identity| identity as &dyn Identity);
+        self.open().chain(self.natives()).chain(converted)
+    }
+
+    /// Returns all identities that may be `recipient`.
+    pub(crate) fn for_recipient(&self, recipient: &str) -> impl Iterator<Item = &dyn Identity> {
+        let converted = self.converted.iter().filter(move |key| key.is(recipient));
+        self.open()
+            .chain(self.natives())
+            .chain(converted.map(|identity| identity as &dyn Identity))
+    }
+
+    /// Returns whether there are identities that need a passphrase.
+    pub(crate) fn has_locked(&self) -> bool {
+        !self.native.is_empty()
+    }
+
+    fn natives(&self) -> impl Iterator<Item = &dyn Identity> {
+        self.native.iter().map(|identity| identity as &dyn Identity)
     }
 
     /// Returns what to say where none of the identities opened something.
     pub(crate) fn advice(&self) -> String {
-        let locked = self.locked.iter().filter_map(|key| key.why_not());
+        let locked = self.native.iter().filter_map(|Native(key)| key.why_not());
         let not_used: Vec<String> = self.passed_over.iter().cloned().chain(locked).collect();
         let tried = match self.tried.as_slice() {
             [] => "no identities were found; name them as `identities` under [age]".to_owned(),

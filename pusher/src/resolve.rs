@@ -157,3 +157,62 @@ fn broken(error: &tokio::task::JoinError) -> Failure {
     };
     Failure::source(format!("resolving a source: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> BTreeSet<Source> {
+        let mut table: BTreeMap<String, BTreeSet<Source>> = toml::from_str(text).unwrap();
+        table.remove("sources").unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_source_has_its_own_answer_and_every_failure_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "one").unwrap();
+        let settings = Settings {
+            root: folder.path().to_owned(),
+            ..Settings::default()
+        };
+        let wanted = sources(
+            r#"sources = [{ file = "a" }, { file = "b" }, { command = ["printf", "two"] }, { command = ["false"] }]"#,
+        );
+        let resolved = resolve(&wanted, &settings).await;
+        let lines: Vec<String> = resolved
+            .iter()
+            .map(|(source, answer)| match answer {
+                Ok(secret) => format!("{source} = {}", String::from_utf8_lossy(secret.expose())),
+                Err(failure) => failure.to_string(),
+            })
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "file a = one",
+                "file b: No such file or directory (os error 2)",
+                "command false: exit status: 1",
+                "command printf two = two",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn an_origin_is_asked_once_and_its_failure_is_that_of_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            root: folder.path().to_owned(),
+            ..Settings::default()
+        };
+        let wanted = sources(r#"sources = [{ sops = "x.yaml#a" }, { sops = "x.yaml#b" }]"#);
+        let resolved = resolve(&wanted, &settings).await;
+        let failures: BTreeSet<String> = resolved
+            .into_values()
+            .map(|answer| answer.err().unwrap().to_string())
+            .collect();
+        assert_eq!(
+            failures.into_iter().collect::<Vec<_>>(),
+            ["sops x.yaml: No such file or directory (os error 2)"]
+        );
+    }
+}

@@ -59,10 +59,9 @@ macro_rules! sources {
 
         impl fmt::Display for Source {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let text = match self {
-                    $(Self::$kind(source) => source.to_string()),*
-                };
-                f.write_str(&printable(&text, LONGEST_SHOWN))
+                match self {
+                    $(Self::$kind(source) => source.fmt(f)),*
+                }
             }
         }
     };
@@ -81,8 +80,11 @@ sources! {
     Command(CommandSource),
 }
 
-/// How much of a source's text a message shows, in characters.
-const LONGEST_SHOWN: usize = 300;
+/// Returns a text of the manifest as messages show it.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 200;
+    printable(text, LONGEST)
+}
 
 /// Replaces `{host}` in `text`.
 pub(crate) fn for_host(text: &str, host: &str) -> String {
@@ -273,7 +275,7 @@ mod tests {
             "`sys/` is no place for secrets",
         );
         check(
-            r#"{ vault = 3 }"#,
+            "{ vault = 3 }",
             "invalid type: integer `3`, expected its short form or a table",
         );
         check(
@@ -284,7 +286,7 @@ mod tests {
             r#"{ file = "/etc/shadow" }"#,
             "the path is relative to the manifest's folder",
         );
-        check(r#"{ command = [] }"#, "a command names a program");
+        check("{ command = [] }", "a command names a program");
         check(
             r#"{ command = "pass show x" }"#,
             "invalid type: string \"pass show x\", expected a sequence",

@@ -18,6 +18,8 @@ const LARGEST: u64 = 1 << 20;
 pub(super) enum Place {
     /// A file that the manifest or the user named: it has to be there.
     Named(PathBuf),
+    /// A file that a variable names: it has to be there.
+    Pointed(&'static str, PathBuf),
     /// A file that many have.
     Usual(PathBuf),
     /// The text of a variable.
@@ -34,7 +36,8 @@ pub(super) fn usual(settings: &Settings) -> Vec<Place> {
         .iter()
         .map(|file| Place::Named(settings.path(file)))
         .collect();
-    let named = |name| variable(name).map(|file| Place::Named(settings.path(PathBuf::from(file))));
+    let named =
+        |name| variable(name).map(|file| Place::Pointed(name, settings.path(PathBuf::from(file))));
     places.extend(variable("SOPS_AGE_KEY").map(|text| Place::Variable("SOPS_AGE_KEY", text)));
     places.extend(named("SOPS_AGE_KEY_FILE"));
     for name in ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"] {
@@ -64,19 +67,23 @@ impl Place {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Named(path) | Self::Usual(path) => short(path),
+            Self::Pointed(name, path) => format!("{} ({name})", short(path)),
             Self::Variable(name, _) | Self::Unused(name) => (*name).to_owned(),
         }
     }
 
     /// Returns whether the user said that it is there.
     pub(super) fn is_named(&self) -> bool {
-        matches!(self, Self::Named(_) | Self::Variable(..))
+        matches!(
+            self,
+            Self::Named(_) | Self::Pointed(..) | Self::Variable(..)
+        )
     }
 
     /// Reads what is there; nothing if a usual file is not.
     pub(super) fn read(self) -> Result<Option<Secret>, Failure> {
         match self {
-            Self::Named(path) => read_private(&path, LARGEST).map(Some),
+            Self::Named(path) | Self::Pointed(_, path) => read_private(&path, LARGEST).map(Some),
             Self::Usual(path) => match path.symlink_metadata() {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
                 _ => read_private(&path, LARGEST).map(Some),

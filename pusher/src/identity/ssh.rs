@@ -99,6 +99,8 @@ pub(super) struct LockedKey {
     key: PrivateKey,
     /// How age names the key in a file: the beginning of the hash of its public half.
     tag: String,
+    /// The recipient that ssh-to-age makes of the public half, if it can.
+    recipient: Option<String>,
     terminal: Terminal,
     opened: OnceLock<Vec<Opened>>,
     why_not: Mutex<Option<String>>,
@@ -110,9 +112,14 @@ impl LockedKey {
             .public_key()
             .to_bytes()
             .map_err(|_| Failure::source("the ssh private key cannot be read"))?;
+        let recipient = match (key.algorithm().is_ed25519(), key.public_key().to_openssh()) {
+            (true, Ok(line)) => ssh_to_age::convert::ssh_public_key_to_age(&line).ok(),
+            _ => None,
+        };
         Ok(Self {
             name: name.to_owned(),
             key,
+            recipient,
             tag: BASE64_STANDARD_NO_PAD.encode(&Sha256::digest(public)[..4]),
             terminal: terminal.clone(),
             opened: OnceLock::new(),
@@ -181,9 +188,16 @@ impl Identity for Native {
 /// A locked ed25519 key as the X25519 identity that ssh-to-age makes of it; files do not name those.
 pub(super) struct Converted(pub(super) Arc<LockedKey>);
 
+impl Converted {
+    /// Returns whether `recipient` is what ssh-to-age makes of this key.
+    pub(super) fn is(&self, recipient: &str) -> bool {
+        self.0.recipient.as_deref() == Some(recipient)
+    }
+}
+
 impl Identity for Converted {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        let possible = stanza.tag == "X25519" && self.0.key.algorithm().is_ed25519();
+        let possible = stanza.tag == "X25519" && self.0.recipient.is_some();
         if possible {
             self.0.unwrap_stanza(stanza)
         } else {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::resolve::{Answers, Kind, LARGEST, Run, blocking, file};
-use crate::source::{Form, for_host};
+use crate::source::{Form, for_host, shown};
 
 /// `secrets/x.age`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +68,7 @@ impl Kind for AgeSource {
     }
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
-        blocking(move || Ok(vec![self.decrypt(&run).map_err(|f| f.at(&self.file))])).await
+        blocking(move || Ok(vec![self.decrypt(&run).map_err(|f| f.at(&self))])).await
     }
 }
 
@@ -130,6 +130,110 @@ fn explain(error: &DecryptError) -> Failure {
 
 impl fmt::Display for AgeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "age {}", self.file)
+        write!(f, "age {}", shown(&self.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use age::Encryptor;
+    use age::secrecy::ExposeSecret as _;
+
+    use crate::resolve::Settings;
+
+    use super::*;
+
+    /// Decrypts `file` with the identity file `me`, both in `folder`.
+    fn decrypt(folder: &Path, file: &str) -> Result<Secret, Failure> {
+        let settings = Settings {
+            root: folder.to_owned(),
+            ..Settings::default()
+        };
+        let source = AgeSource {
+            file: file.to_owned(),
+            identities: vec!["me".into()],
+        };
+        source.decrypt(&Run::new(settings))
+    }
+
+    fn identity(folder: &Path) -> age::x25519::Identity {
+        let identity = age::x25519::Identity::generate();
+        let file = folder.join("me");
+        fs::write(&file, identity.to_string().expose_secret()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        identity
+    }
+
+    fn encrypted(to: &age::x25519::Recipient, plain: &[u8]) -> Vec<u8> {
+        let recipients = [to as &dyn age::Recipient];
+        let mut file = Vec::new();
+        let encryptor = Encryptor::with_recipients(recipients.into_iter()).unwrap();
+        let mut writer = encryptor.wrap_output(&mut file).unwrap();
+        writer.write_all(plain).unwrap();
+        writer.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn nothing_of_a_file_that_is_cut_or_longer_is_handed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+        let file = encrypted(&identity(folder.path()).to_public(), &plain);
+        fs::write(folder.path().join("whole"), &file).unwrap();
+        assert_eq!(decrypt(folder.path(), "whole").unwrap().expose(), plain);
+
+        let header = file.len() - plain.len() - 16 - 4 * 16;
+        let edges = (0..4).map(|chunk| header + 16 + chunk * ((64 << 10) + 16));
+        let cuts = edges.flat_map(|edge| [edge - 1, edge, edge + 1]).chain([
+            0,
+            1,
+            header / 2,
+            file.len() - 1,
+        ]);
+        for cut in cuts {
+            fs::write(folder.path().join("cut"), &file[..cut]).unwrap();
+            assert!(decrypt(folder.path(), "cut").is_err(), "cut to {cut} bytes");
+        }
+        for more in [1, 17, 1 << 16] {
+            let longer = [&file[..], &vec![0; more]].concat();
+            fs::write(folder.path().join("longer"), longer).unwrap();
+            assert!(
+                decrypt(folder.path(), "longer").is_err(),
+                "{more} bytes longer"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_for_others_names_what_was_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = age::x25519::Identity::generate();
+        identity(folder.path());
+        fs::write(folder.path().join("x"), encrypted(&other.to_public(), b"x")).unwrap();
+        let failure = decrypt(folder.path(), "x").err().unwrap();
+        assert_eq!(failure.to_string(), "no identity opens it");
+        let tried = format!("tried: {}", folder.path().join("me").display());
+        assert_eq!(failure.advice(), Some(tried.as_str()));
+    }
+
+    #[test]
+    fn an_identity_that_others_may_read_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let me = identity(folder.path());
+        fs::write(folder.path().join("x"), encrypted(&me.to_public(), b"x")).unwrap();
+        let file = folder.path().join("me");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let failure = decrypt(folder.path(), "x").err().unwrap();
+        let file = file.display();
+        assert_eq!(
+            failure.to_string(),
+            format!("{file}: others may read it (mode 0640)")
+        );
+        assert_eq!(failure.advice(), Some(format!("chmod 600 {file}").as_str()));
     }
 }

@@ -1,26 +1,24 @@
 //! What a program prints.
 
+mod child;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use keys_protocol::{Secret, printable};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, LARGEST, Run, Settings};
-use crate::source::{Form, for_host};
+use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::source::{Form, for_host, shown};
+
+use child::Running;
 
 /// `["pass", "show", "x"]`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -200,132 +198,78 @@ fn is_program(path: &Path) -> bool {
         .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// Variables that hold a secret of ours, which no child needs to see.
-const OURS: [&str; 3] = ["VAULT_TOKEN", "BAO_TOKEN", "SOPS_AGE_KEY"];
-
-/// How much of what a failed command printed to its standard error is shown.
-const LONGEST_TALK: usize = 4 << 10;
-
-/// A command that runs; it is killed, with its process group, when this goes away before it ended.
-struct Running {
-    child: Child,
-    group: Group,
-}
-
-/// Whose process group the command is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Group {
-    Own,
-    /// Ours: only the foreground group may read from the terminal.
-    Foreground,
-}
-
-impl Running {
-    fn start(source: &CommandSource, folder: &Path) -> Result<Self, Failure> {
-        let mut command = Command::new(source.program(folder)?);
-        command
-            .args(&source.argv[1..])
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        for name in OURS {
-            command.env_remove(name);
-        }
-        command.envs(&source.env);
-        let group = if source.prompts {
-            Group::Foreground
-        } else {
-            Group::Own
-        };
-        if group == Group::Own {
-            command.process_group(0).stderr(Stdio::piped());
-        }
-        let child = command
-            .spawn()
-            .map_err(|e| Failure::source(format!("start: {e}")))?;
-        Ok(Self { child, group })
-    }
-
-    async fn finish(&mut self) -> Result<Secret, Failure> {
-        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let (secret, talk) = tokio::join!(all(stdout), tail(stderr));
-        let status = self
-            .child
-            .wait()
-            .await
-            .map_err(|e| Failure::source(e.to_string()))?;
-        if !status.success() {
-            let failure = Failure::source(status.to_string());
-            return Err(match talk.as_str() {
-                "" => failure,
-                talk => failure.hint(format!("it said: {talk}")),
-            });
-        }
-        secret
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Without an id it has ended, and the number may be another's by now.
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let (Some(id), Group::Own) = (id, self.group) {
-            // It may have ended just now; there is nobody to tell.
-            let _gone = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
-    }
-}
-
-/// Reads what a command prints.
-async fn all(pipe: Option<ChildStdout>) -> Result<Secret, Failure> {
-    let mut secret = Secret::with_capacity(CHUNK);
-    let mut chunk = Zeroizing::new(vec![0; CHUNK]);
-    let Some(mut pipe) = pipe else {
-        return Ok(secret);
-    };
-    loop {
-        let read = pipe
-            .read(&mut chunk)
-            .await
-            .map_err(|e| Failure::source(e.to_string()))?;
-        if read == 0 {
-            return Ok(secret);
-        }
-        secret.push(&chunk[..read]);
-        if secret.len() as u64 > LARGEST {
-            return Err(Failure::source(format!(
-                "it printed more than {} MiB",
-                LARGEST >> 20
-            )));
-        }
-    }
-}
-
-const CHUNK: usize = 16 << 10;
-
-/// Reads what a command says, and keeps the end of it.
-async fn tail(pipe: Option<ChildStderr>) -> String {
-    let Some(mut pipe) = pipe else {
-        return String::new();
-    };
-    let mut kept = Vec::new();
-    let mut chunk = vec![0; LONGEST_TALK];
-    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        kept.extend_from_slice(&chunk[..read]);
-        kept.drain(..kept.len().saturating_sub(LONGEST_TALK));
-    }
-    let text = String::from_utf8_lossy(&kept);
-    let lines: Vec<String> = text
-        .trim()
-        .lines()
-        .map(|line| printable(line, LONGEST_TALK))
-        .collect();
-    lines.join(" | ")
-}
-
 impl fmt::Display for CommandSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command {}", self.argv.join(" "))
+        write!(f, "command {}", shown(&self.argv.join(" ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn check(source: &str, expected: Result<&[u8], &str>) {
+        let table: BTreeMap<String, CommandSource> = toml::from_str(source).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            root: folder.path().to_owned(),
+            ..Settings::default()
+        };
+        match (table["c"].output(&settings).await, expected) {
+            (Ok(secret), Ok(bytes)) => assert_eq!(secret.expose(), bytes, "{source}"),
+            (Err(failure), Err(text)) => {
+                let hint = failure.advice().unwrap_or_default();
+                assert_eq!(format!("{failure} ({hint})"), text, "{source}");
+            }
+            (Ok(_), Err(text)) => panic!("{source} ended well, not: {text}"),
+            (Err(failure), Ok(_)) => panic!("{source}: {failure}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_printed_is_the_secret_to_the_last_byte() {
+        check(r#"c = ["printf", 'a\0\377\n\n']"#, Ok(b"a\0\xff\n\n")).await;
+        check(
+            r#"c = { argv = ["printf", 'a\n\n'], trim = "newline" }"#,
+            Ok(b"a\n"),
+        )
+        .await;
+        check(r#"c = { argv = ["true"], allow_empty = true }"#, Ok(b"")).await;
+        check(
+            r#"c = { argv = ["sh", "-c", "printf $X; cat"], env = { X = "y" } }"#,
+            Ok(b"y"),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_gives_no_secret() {
+        check(
+            r#"c = ["true"]"#,
+            Err("command true: it printed nothing (`allow_empty = true` takes that as the secret)"),
+        )
+        .await;
+        check(
+            r#"c = ["sh", "-c", "echo part; echo no >&2; exit 3"]"#,
+            Err("command sh -c echo part; echo no >&2; exit 3: exit status: 3 (it said: no)"),
+        )
+        .await;
+        check(
+            r#"c = ["no-such-program"]"#,
+            Err("command no-such-program: no program `no-such-program` in PATH ()"),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_command_without_end_is_killed_with_its_children() {
+        let started = std::time::Instant::now();
+        check(
+            r#"c = { argv = ["sh", "-c", "sleep 600 & sleep 600"], timeout = "100ms" }"#,
+            Err("command sh -c sleep 600 & sleep 600: no end after 100ms \
+                 (it was killed; `timeout` gives it more time, `prompts = true` the terminal)"),
+        )
+        .await;
+        assert!(started.elapsed() < Duration::from_secs(60));
     }
 }

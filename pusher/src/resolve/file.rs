@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::resolve::{Answers, Kind, LARGEST, Run, blocking};
-use crate::source::for_host;
+use crate::source::{for_host, shown};
 
 /// `secrets/x`, relative to the manifest's folder and below it.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,8 +45,8 @@ impl Kind for FileSource {
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
         blocking(move || {
-            let file = open_below(&run.settings.root, &self.0).map_err(|f| f.at(&self.0))?;
-            Ok(vec![read(&file, LARGEST).map_err(|f| f.at(&self.0))])
+            let file = open_below(&run.settings.root, &self.0).map_err(|f| f.at(&self))?;
+            Ok(vec![read(&file, LARGEST).map_err(|f| f.at(&self))])
         })
         .await
     }
@@ -54,7 +54,7 @@ impl Kind for FileSource {
 
 impl fmt::Display for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "file {}", self.0)
+        write!(f, "file {}", shown(&self.0))
     }
 }
 

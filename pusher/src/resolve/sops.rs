@@ -1,14 +1,22 @@
 //! A value of a SOPS file, or the whole file.
 
 use std::fmt;
+use std::io::Read as _;
+use std::mem;
 use std::sync::Arc;
 
+use age::armor::ArmoredReader;
+use age::{DecryptError, Decryptor, Identity};
+use keys_protocol::Secret;
+use keys_sops::{DataKey, Document, Error, Format, Plain, WrappedKey, limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, Run};
-use crate::source::{Form, Steps, for_host};
+use crate::identity::Keyring;
+use crate::resolve::{Answers, Kind, Run, blocking, file};
+use crate::source::{Form, Steps, for_host, shown};
 
 /// `hosts/pigeon.yaml#db/password`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,18 +113,130 @@ impl Kind for SopsSource {
         }
     }
 
-    async fn ask(self, _: Vec<Self>, _: Arc<Run>) -> Answers {
-        Err(Failure::source("sops is not read yet").at(self))
+    async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
+        blocking(move || {
+            let plain = self.decrypt(&run).map_err(|f| f.at(&self))?;
+            let take = |source: &Self| source.take(&plain).map_err(|f| f.at(source));
+            Ok(wanted.iter().map(take).collect())
+        })
+        .await
+    }
+}
+
+impl SopsSource {
+    /// Decrypts the file, whose MAC is right then.
+    fn decrypt(&self, run: &Run) -> Result<Plain, Failure> {
+        let file = file::open(&run.settings.path(&self.file))?;
+        let text = file::read(&file, limits::BYTES as u64)?;
+        let format = self
+            .format
+            .map_or_else(|| Format::of_name(&self.file), Format::from);
+        let document = Document::parse(text.expose(), format).map_err(explain)?;
+        let keyring = run.keyrings.get(&[], &run.settings)?;
+        let key = data_key(&document, &keyring).map_err(|error| {
+            let failure = explain(error);
+            if failure.advice().is_some() {
+                failure
+            } else {
+                failure.hint(keyring.advice())
+            }
+        })?;
+        document.decrypt(&key).map_err(explain)
+    }
+
+    /// Takes out what this source names: a value, or the whole document.
+    fn take(&self, plain: &Plain) -> Result<Secret, Failure> {
+        let encrypted = if self.key.0.is_empty() {
+            plain.is_encrypted()
+        } else {
+            plain.get(&self.key.0).map_err(explain)?.is_encrypted()
+        };
+        if !encrypted && !self.allow_unencrypted {
+            return Err(Failure::source("the file holds it in clear, or a part of it").hint(
+                "anyone who writes the file can change that; `allow_unencrypted = true` takes it all the same",
+            ));
+        }
+        let bytes = if self.key.0.is_empty() {
+            plain.whole()
+        } else {
+            plain.get(&self.key.0).and_then(|value| value.bytes())
+        };
+        Ok(Secret::new(mem::take(&mut *bytes.map_err(explain)?)))
+    }
+}
+
+/// Finds the data key. Passphrases are asked for only if nothing opens the file without.
+fn data_key(document: &Document, keyring: &Keyring) -> Result<DataKey, Error> {
+    let without = document.data_key(|wrapped| unwrap(wrapped, |_| keyring.open().collect()));
+    if without.is_ok() || !keyring.has_locked() {
+        return without;
+    }
+    document.data_key(|wrapped| {
+        unwrap(wrapped, |recipient| {
+            keyring.for_recipient(recipient).collect()
+        })
+    })
+}
+
+/// Opens one wrapped key with the identities that there are for its recipient.
+fn unwrap<'k>(
+    wrapped: &WrappedKey,
+    identities: impl Fn(&str) -> Vec<&'k dyn Identity>,
+) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let WrappedKey::Age { recipient, enc } = wrapped else {
+        return Err("not supported yet");
+    };
+    let damaged = "its wrapped key is damaged";
+    let decryptor =
+        Decryptor::new_buffered(ArmoredReader::new(enc.as_bytes())).map_err(|_| damaged)?;
+    let plain = decryptor
+        .decrypt(identities(recipient).into_iter())
+        .map_err(|error| match error {
+            DecryptError::NoMatchingKeys => "no identity opens it",
+            _ => damaged,
+        })?;
+    // Room for what is read and a look past its end: growing would leave copies behind.
+    let mut key = Zeroizing::new(Vec::with_capacity(4 * LONGEST_KEY));
+    plain
+        .take(LONGEST_KEY as u64)
+        .read_to_end(&mut key)
+        .map_err(|_| damaged)?;
+    Ok(key)
+}
+
+/// More than a data key or a share of it has.
+const LONGEST_KEY: usize = 64;
+
+fn explain(error: Error) -> Failure {
+    let failure = Failure::source(error.to_string());
+    match (error.hint(), error) {
+        (Some(hint), _) => failure.hint(hint),
+        (None, Error::NotEncrypted) => {
+            failure.hint("`sops encrypt --in-place` encrypts it; a plain file is a `file` source")
+        }
+        (None, _) => failure,
+    }
+}
+
+impl From<SopsFormat> for Format {
+    fn from(format: SopsFormat) -> Self {
+        match format {
+            SopsFormat::Yaml => Self::Yaml,
+            SopsFormat::Json => Self::Json,
+            SopsFormat::Dotenv => Self::Dotenv,
+            SopsFormat::Ini => Self::Ini,
+            SopsFormat::Binary => Self::Binary,
+        }
     }
 }
 
 impl fmt::Display for SopsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sops {}", self.file)?;
+        write!(f, "sops {}", shown(&self.file))?;
         if self.key.0.is_empty() {
             Ok(())
         } else {
-            write!(f, "#{}", self.key)
+            write!(f, "#{}", shown(&self.key.to_string()))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A field of a key-value secret in Vault or OpenBao.
 
+mod address;
 mod answer;
 mod login;
 mod secret;
@@ -10,13 +11,14 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 
+use keys_protocol::printable;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::failure::Failure;
 use crate::resolve::{Answers, Kind, Run, Settings};
-use crate::source::{Form, Steps, for_host};
+use crate::source::{Form, Steps, for_host, shown};
 
 use session::Session;
 
@@ -124,7 +126,7 @@ impl fmt::Display for VaultSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vault {}", self.path.0)?;
         if !self.field.0.is_empty() {
-            write!(f, "#{}", self.field)?;
+            write!(f, "#{}", shown(&self.field.to_string()))?;
         }
         self.version
             .map_or(Ok(()), |version| write!(f, " (version {version})"))
@@ -141,8 +143,10 @@ impl VaultPath {
         if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return refuse("no component of a Vault path may be empty, `.` or `..`");
         }
-        if text.contains(['?', '%', '\\']) || text.chars().any(char::is_control) {
-            return refuse("a Vault path is written as it is, without `?`, `%` and `\\`");
+        if text.contains(['?', '%', '\\']) || printable(text, usize::MAX) != text {
+            return refuse(
+                "a Vault path is written as it is, without `?`, `%`, `\\` and control characters",
+            );
         }
         let Some((mount, _)) = text.split_once('/') else {
             return refuse("a Vault path is a mount and a path: `kv/web`");

@@ -5,26 +5,22 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{Secret, printable};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, Request, Response, StatusCode, Url};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use rustify::Endpoint;
 use tokio::time::sleep;
 
 use crate::failure::Failure;
 use crate::resolve::LARGEST;
 
+use super::address;
 use super::answer::Answer;
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// The longest that one request may take.
-const REQUEST: Duration = Duration::from_secs(30);
 /// How long a request is tried again while the server says that it is too busy (429).
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a request is tried where the server failed or was not there.
@@ -48,7 +44,7 @@ impl Server {
         namespace: Option<&str>,
         ca_file: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let address = parse_address(address)?;
+        let address = address::parse(address)?;
         let namespace = namespace
             .map(|name| HeaderValue::from_str(name.trim_end_matches('/')))
             .transpose()
@@ -56,7 +52,7 @@ impl Server {
                 Failure::usage("the Vault namespace holds characters that no namespace has")
             })?;
         Ok(Self {
-            http: client(&address, ca_file)?,
+            http: address::client(&address, ca_file)?,
             address,
             namespace,
             lost: OnceLock::new(),
@@ -203,71 +199,6 @@ fn redirected(headers: &HeaderMap) -> Failure {
 const X_VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const X_VAULT_NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 
-/// `https` anywhere; `http` only where nothing leaves this machine.
-fn parse_address(text: &str) -> Result<Url, Failure> {
-    let shown = printable(text, 200);
-    let Ok(url) = Url::parse(text) else {
-        return Err(Failure::usage(format!(
-            "the Vault address is no URL: {shown}"
-        )));
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::usage("the Vault address holds a user or password"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(Failure::usage(format!(
-            "the Vault address holds more than a place: {shown}"
-        )));
-    }
-    match url.scheme() {
-        "https" if url.has_host() => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(Failure::usage(format!(
-            "the token would cross the network in clear: {shown}"
-        ))
-        .hint("use https://; http:// is for 127.0.0.1, ::1 and localhost")),
-        _ => Err(Failure::usage(format!(
-            "the Vault address is no https:// URL: {shown}"
-        ))),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || bare
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Failure> {
-    // An error says that a provider is installed, and there is only this one.
-    let _already = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(REQUEST)
-        .user_agent(concat!("keys/", env!("CARGO_PKG_VERSION")));
-    if address.scheme() == "http" {
-        // No proxy may see what is not encrypted, and no certificates are needed.
-        builder = builder.no_proxy().tls_certs_only(Vec::new());
-    } else if let Some(file) = ca_file {
-        let shown = file.display();
-        let pem = std::fs::read(file).map_err(|e| Failure::source(format!("read {shown}: {e}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .ok()
-            .filter(|certificates| !certificates.is_empty())
-            .ok_or_else(|| Failure::source(format!("no certificates in PEM: {shown}")))?;
-        builder = builder.https_only(true).tls_certs_only(certificates);
-    } else {
-        builder = builder.https_only(true);
-    }
-    builder
-        .build()
-        .map_err(|e| Failure::source(format!("prepare TLS: {}", reason(e))))
-}
-
 /// How long to wait before the next attempt, and how long that may go on.
 struct Pause {
     length: Duration,
@@ -320,7 +251,7 @@ fn is_json(response: &Response) -> bool {
 }
 
 /// Returns the innermost cause: «connection refused», «invalid peer certificate», …
-fn reason(error: reqwest::Error) -> String {
+pub(super) fn reason(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".into();
     }
