@@ -4,7 +4,7 @@
 //! The rules below give what Go's yaml.v3 gives for files that sops wrote: a comment of its own line belongs to the
 //! container of its column and comes before what follows it; one behind a value comes before that value.
 
-use granit_parser::Marker;
+use granit_parser::{ScalarStyle, Span, StructureStyle};
 
 use crate::error::Error;
 use crate::tree::{Budget, Kind, Leaf, Map, MapBuilder, Node};
@@ -24,6 +24,8 @@ pub(super) struct Comment {
 struct Frame {
     contents: Contents,
     column: usize,
+    /// Whether it is written in brackets.
+    flow: bool,
 }
 
 enum Contents {
@@ -62,8 +64,9 @@ pub(super) struct Builder {
     open: Vec<Frame>,
     /// Comments since the last field or item, in order.
     pending: Vec<Comment>,
-    /// The line on which the innermost container's newest value ends, if that is a scalar.
-    scalar_line: Option<usize>,
+    /// The last line of the innermost container's newest value, if that is a scalar or in brackets: a comment behind
+    /// it, or behind the `|` that it starts with, is about it.
+    newest: Option<usize>,
     budget: Budget,
 }
 
@@ -74,7 +77,7 @@ impl Builder {
             top: None,
             open: Vec::new(),
             pending: Vec::new(),
-            scalar_line: None,
+            newest: None,
             budget: Budget::new(),
         }
     }
@@ -94,8 +97,9 @@ impl Builder {
 
     pub(super) fn comment(&mut self, comment: Comment) -> Result<(), Error> {
         self.budget.spend(self.open.len())?;
+        let behind = comment.inline && self.newest.is_some_and(|line| comment.line <= line);
         match self.open.last_mut() {
-            Some(frame) if comment.inline && self.scalar_line == Some(comment.line) => {
+            Some(frame) if behind => {
                 frame.add_comment_before_last(comment.text);
             }
             _ => self.pending.push(comment),
@@ -103,19 +107,23 @@ impl Builder {
         Ok(())
     }
 
-    pub(super) fn open_map(&mut self, start: Marker) -> Result<(), Error> {
-        let map = MapBuilder::default();
-        self.push(start, Contents::Map { map, field: None })
+    pub(super) fn open_map(&mut self, style: StructureStyle, span: Span) -> Result<(), Error> {
+        let contents = Contents::Map {
+            map: MapBuilder::default(),
+            field: None,
+        };
+        self.push(contents, style, span)
     }
 
-    pub(super) fn open_list(&mut self, start: Marker) -> Result<(), Error> {
+    pub(super) fn open_list(&mut self, style: StructureStyle, span: Span) -> Result<(), Error> {
         if self.open.is_empty() {
-            return Err(syntax(start.line(), "a map is wanted at the top"));
+            return Err(syntax(span.start.line(), "a map is wanted at the top"));
         }
-        self.push(start, Contents::List(Vec::new()))
+        self.push(Contents::List(Vec::new()), style, span)
     }
 
-    fn push(&mut self, start: Marker, contents: Contents) -> Result<(), Error> {
+    fn push(&mut self, contents: Contents, style: StructureStyle, span: Span) -> Result<(), Error> {
+        let start = span.start;
         self.budget.spend(self.open.len() + 1)?;
         let before = match self.open.last().map(|frame| &frame.contents) {
             // What stands behind `field:` is about the field; what comes below it is inside.
@@ -132,45 +140,54 @@ impl Builder {
             None => 0,
         };
         self.place(before);
-        self.scalar_line = None;
+        self.newest = None;
         self.open.push(Frame {
             contents,
             column: start.col(),
+            flow: style == StructureStyle::Flow,
         });
         Ok(())
     }
 
-    pub(super) fn leaf(&mut self, leaf: Leaf, start: Marker, end: Marker) -> Result<(), Error> {
+    pub(super) fn leaf(&mut self, leaf: Leaf, style: ScalarStyle, span: Span) -> Result<(), Error> {
         self.budget.spend(self.open.len() + 1)?;
         self.place(self.pending.len());
+        let line = span.start.line();
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
         match self.open.last_mut().map(|frame| &mut frame.contents) {
             None if leaf.kind == Kind::Null => {}
-            None => return Err(syntax(start.line(), "a map is wanted at the top")),
+            None => return Err(syntax(line, "a map is wanted at the top")),
             Some(Contents::Map { field, .. }) if field.is_none() => match leaf.utf8() {
-                Some(name) if leaf.kind == Kind::Str => *field = Some(name.to_owned()),
-                _ => return Err(syntax(start.line(), "the name of a field is no string")),
+                Some(name) if leaf.kind == Kind::Str => {
+                    *field = Some(name.to_owned());
+                    self.newest = None;
+                }
+                _ => return Err(syntax(line, "the name of a field is no string")),
             },
             Some(_) => {
                 self.add(Node::Leaf(leaf))?;
-                self.scalar_line = Some(end.line());
+                // A block scalar ends where the next line begins.
+                self.newest = Some(span.end.line() - usize::from(block));
             }
         }
         Ok(())
     }
 
-    pub(super) fn close(&mut self) -> Result<(), Error> {
+    pub(super) fn close(&mut self, span: Span) -> Result<(), Error> {
         let Some(frame) = self.open.last() else {
             return Ok(());
         };
-        let inside = |c: &&Comment| c.column >= frame.column;
+        let (column, flow) = (frame.column, frame.flow);
+        let inside = |c: &&Comment| c.column >= column;
         self.place(self.pending.iter().take_while(inside).count());
-        self.scalar_line = None;
         let node = match self.open.pop().map(|frame| frame.contents) {
             Some(Contents::Map { map, .. }) => Node::Map(map.finish()),
             Some(Contents::List(list)) => Node::List(list),
             None => return Ok(()),
         };
-        self.add(node)
+        self.add(node)?;
+        self.newest = flow.then(|| span.end.line());
+        Ok(())
     }
 
     /// Puts the first `count` pending comments into the innermost container.

@@ -19,6 +19,7 @@ pub(crate) use write::write;
 
 /// Reads a stream of documents, each of them a map or empty.
 pub(crate) fn read(text: &str) -> Result<Vec<Map>, Error> {
+    refuse_old_line_breaks(text)?;
     let mut builder = Builder::new();
     for next in Parser::new_from_str_with_options(text, options()) {
         let (event, span) = next.map_err(|error| malformed(&error))?;
@@ -31,6 +32,18 @@ pub(crate) fn read(text: &str) -> Result<Vec<Map>, Error> {
     } else {
         documents
     })
+}
+
+/// Refuses what is a line break in YAML 1.1, and so for sops, but a character like others in YAML 1.2, and so for the
+/// parser: the text would be read differently. In double quotes they can be escaped.
+fn refuse_old_line_breaks(text: &str) -> Result<(), Error> {
+    match text.find(['\u{85}', '\u{2028}', '\u{2029}']) {
+        None => Ok(()),
+        Some(at) => Err(syntax(
+            1 + text[..at].matches('\n').count(),
+            "a line break that only YAML 1.1 knows",
+        )),
+    }
 }
 
 fn options() -> Options {
@@ -54,11 +67,11 @@ fn take(builder: &mut Builder, event: &Event<'_>, span: Span) -> Result<(), Erro
             let leaf = scalar
                 .resolve()
                 .map_err(|rule| syntax(start.line(), rule))?;
-            builder.leaf(leaf, start, span.end)
+            builder.leaf(leaf, *style, span)
         }
-        Event::MappingStart(..) => builder.open_map(start),
-        Event::SequenceStart(..) => builder.open_list(start),
-        Event::MappingEnd | Event::SequenceEnd => builder.close(),
+        Event::MappingStart(style, ..) => builder.open_map(*style, span),
+        Event::SequenceStart(style, ..) => builder.open_list(*style, span),
+        Event::MappingEnd | Event::SequenceEnd => builder.close(span),
         Event::Comment(text, placement) => builder.comment(Comment {
             text: text.clone().into_owned(),
             line: start.line(),
