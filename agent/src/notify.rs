@@ -1,8 +1,14 @@
-//! Stand-in until the bus is merged: every unit is reported as one that does not run.
+//! Tells units that their keys changed: after the commit, once each, and only those that run.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Instant;
 
-use keys_protocol::{How, Progress, UnitName, UnitOutcome, UnitResult};
+use keys_protocol::{Progress, UnitName, UnitOutcome, UnitResult, limits};
+
+use crate::restart::{self, Event, LAST_LOOK, Units, Work};
+use crate::systemd::Fault;
 
 /// What there is to say while units are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,20 +16,96 @@ pub(crate) enum Told {
     /// What became of a unit. Each unit gets one.
     Unit(UnitResult),
     /// Nothing yet, and it goes on.
-    #[expect(dead_code, reason = "the stand-in never waits")]
     Waiting(Progress),
 }
 
-pub(crate) fn tell(units: &BTreeMap<UnitName, How>, each: &mut dyn FnMut(Told)) {
-    preview(units, each);
+/// Tells the units and calls `each` for every one of them, and every [`limits::PROGRESS`] in between.
+///
+/// Returns within [`limits::UNITS_WAIT`] and a little, whatever state the units, systemd or the bus are in. What fails
+/// is reported for the unit it failed for: the keys are committed, and stay.
+pub(crate) fn tell(units: &Units, each: &mut dyn FnMut(Told)) {
+    run(units, restart::restart, each);
 }
 
-pub(crate) fn preview(units: &BTreeMap<UnitName, How>, each: &mut dyn FnMut(Told)) {
-    for unit in units.keys() {
-        each(Told::Unit(UnitResult {
-            unit: unit.clone(),
-            outcome: UnitOutcome::NotRunning,
-            detail: String::new(),
-        }));
+/// Calls `each` for every unit with what [`tell`] would do to it.
+pub(crate) fn preview(units: &Units, each: &mut dyn FnMut(Told)) {
+    run(units, restart::foresee, each);
+}
+
+/// Runs `work` in a thread that is left behind if it does not come back: there is no deadline for connecting to a bus.
+fn run(units: &Units, work: fn(&Units, &Work) -> Result<(), Fault>, each: &mut dyn FnMut(Told)) {
+    let until = Instant::now() + limits::UNITS_WAIT;
+    let (events, news) = mpsc::channel();
+    let work_on = Work { events, until };
+    let wanted = units.clone();
+    let started = thread::Builder::new().spawn(move || {
+        if let Err(fault) = work(&wanted, &work_on) {
+            work_on.say(Event::Lost(fault));
+        }
+    });
+    let mut report = Report {
+        each,
+        left: units.keys().cloned().collect(),
+        queued: BTreeSet::new(),
+    };
+    let why = match started {
+        Ok(_left_to_itself) => report.follow(&news, until + LAST_LOOK),
+        Err(e) => Some(format!("start a thread: {e}")),
+    };
+    let unasked = why
+        .clone()
+        .unwrap_or_else(|| "no answer from systemd in time".to_owned());
+    for unit in report.left.clone() {
+        if report.queued.contains(&unit) {
+            report.told(
+                &unit,
+                UnitOutcome::StillRestarting,
+                why.clone().unwrap_or_default(),
+            );
+        } else {
+            report.told(&unit, UnitOutcome::Failed, unasked.clone());
+        }
+    }
+}
+
+/// What is reported so far.
+struct Report<'a> {
+    each: &'a mut dyn FnMut(Told),
+    left: BTreeSet<UnitName>,
+    queued: BTreeSet<UnitName>,
+}
+
+impl Report<'_> {
+    /// Reports what comes until nothing more will, and returns why, where that is not the time.
+    fn follow(&mut self, news: &mpsc::Receiver<Event>, until: Instant) -> Option<String> {
+        let mut beat = Instant::now() + limits::PROGRESS;
+        let mut why = None;
+        loop {
+            let now = Instant::now();
+            if now >= beat {
+                beat = now + limits::PROGRESS;
+                let units = u32::try_from(self.left.len()).unwrap_or(u32::MAX);
+                (self.each)(Told::Waiting(Progress { units }));
+            }
+            match news.recv_timeout(until.min(beat).saturating_duration_since(now)) {
+                Ok(Event::Told(unit, outcome, detail)) => self.told(&unit, outcome, detail),
+                Ok(Event::Queued(unit)) => {
+                    self.queued.insert(unit);
+                }
+                Ok(Event::Lost(fault)) => why = Some(fault.to_string()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
+                Err(_) => return why,
+            }
+        }
+    }
+
+    fn told(&mut self, unit: &UnitName, outcome: UnitOutcome, detail: String) {
+        if self.left.remove(unit) {
+            (self.each)(Told::Unit(UnitResult {
+                unit: unit.clone(),
+                outcome,
+                detail,
+            }));
+        }
     }
 }

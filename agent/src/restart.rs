@@ -1,0 +1,234 @@
+//! Restarts and reloads units, and sees to it that they run again: the part of telling that waits for systemd.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keys_protocol::{How, UnitName, UnitOutcome, limits};
+
+use crate::systemd::{Fault, Manager};
+use crate::unit::{Job, Unit, to_tell, trouble};
+
+/// How long a unit that came up is given to fall over: with `Type=simple` it counts as started before its program
+/// has run.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long a last look at the units may take once the wait is over.
+pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
+/// How often a manager that does not answer is asked again, and after which pause: it may be starting itself anew.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Units and how to tell them.
+pub(crate) type Units = BTreeMap<UnitName, How>;
+
+/// What there is to say on the way.
+pub(crate) enum Event {
+    /// A unit is done with.
+    Told(UnitName, UnitOutcome, String),
+    /// A unit's job is queued: whatever happens to us, systemd will do it.
+    Queued(UnitName),
+    /// No more will come, for this reason.
+    Lost(Fault),
+}
+
+/// Whom to say it to, and until when to wait.
+pub(crate) struct Work {
+    pub(crate) events: Sender<Event>,
+    pub(crate) until: Instant,
+}
+
+impl Work {
+    /// Nobody listens any more once the wait is over.
+    pub(crate) fn say(&self, event: Event) {
+        let _unheard = self.events.send(event);
+    }
+
+    fn told(&self, target: &Target, outcome: UnitOutcome, detail: &str) {
+        for name in &target.names {
+            self.say(Event::Told(name.clone(), outcome, detail.to_owned()));
+        }
+    }
+}
+
+/// A unit to tell, under all the names it was named by.
+struct Target {
+    unit: Unit,
+    names: Vec<UnitName>,
+    how: How,
+    /// What it will have been, if all goes well.
+    outcome: UnitOutcome,
+}
+
+/// Says what [`restart`] would do.
+pub(crate) fn foresee(units: &Units, work: &Work) -> Result<(), Fault> {
+    let mut manager = connect(work)?;
+    let targets = look(&mut manager, units, work)?;
+    for target in &targets {
+        work.told(target, target.outcome, "");
+    }
+    Ok(())
+}
+
+/// Tells the units that run.
+pub(crate) fn restart(units: &Units, work: &Work) -> Result<(), Fault> {
+    let mut manager = connect(work)?;
+    let targets = look(&mut manager, units, work)?;
+    let jobs = queue(&mut manager, targets, work)?;
+    wait(&mut manager, jobs, work)
+}
+
+fn connect(work: &Work) -> Result<Manager, Fault> {
+    patiently(|| Manager::connect(work.until + LAST_LOOK))
+}
+
+/// Asks again while there is a bus and nobody answers.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    for _ in 1..TRIES {
+        match ask() {
+            Err(Fault::Silent(_)) => thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+    ask()
+}
+
+/// Finds out which units there are to tell, and reports those that are not.
+fn look(manager: &mut Manager, units: &Units, work: &Work) -> Result<Vec<Target>, Fault> {
+    let mut targets: BTreeMap<String, Target> = BTreeMap::new();
+    for (name, how) in units {
+        let unit = match patiently(|| manager.look(name.as_str())) {
+            Err(fault @ Fault::Refused(_)) => Err((UnitOutcome::Failed, fault.to_string())),
+            seen => to_tell(seen?),
+        };
+        match unit {
+            Err((outcome, detail)) => work.say(Event::Told(name.clone(), outcome, detail)),
+            // Two names of one unit: told once.
+            Ok(unit) => {
+                let (names, outcome) = (Vec::new(), UnitOutcome::Restarted);
+                let fresh = || Target {
+                    how: *how,
+                    names,
+                    outcome,
+                    unit: unit.clone(),
+                };
+                let target = targets.entry(unit.id.clone()).or_insert_with(fresh);
+                target.names.push(name.clone());
+                target.how = target.how.max(*how);
+            }
+        }
+    }
+    for target in targets
+        .values_mut()
+        .filter(|target| target.how == How::Reload)
+    {
+        // Where it is not known, systemd decides all the same; only our word for it may be wrong.
+        if patiently(|| manager.can_reload(&target.unit)) == Ok(true) {
+            target.outcome = UnitOutcome::Reloaded;
+        }
+    }
+    Ok(targets.into_values().collect())
+}
+
+/// Queues the jobs, all before the first is waited for, so that one that restarts others finds theirs.
+fn queue(
+    manager: &mut Manager,
+    targets: Vec<Target>,
+    work: &Work,
+) -> Result<BTreeMap<Job, Target>, Fault> {
+    let mut jobs = BTreeMap::new();
+    for target in targets {
+        let mut asked = false;
+        let queued = patiently(|| {
+            // Where only the answer was lost, the job is there.
+            if asked && let Some(job) = manager.look(&target.unit.id)?.starts() {
+                return Ok(job);
+            }
+            asked = true;
+            manager.queue(&target.unit, target.how)
+        });
+        match queued {
+            Err(fault @ Fault::Refused(_)) => {
+                work.told(&target, UnitOutcome::Failed, &fault.to_string());
+            }
+            queued => {
+                let job = queued?;
+                for name in &target.names {
+                    work.say(Event::Queued(name.clone()));
+                }
+                jobs.insert(job, target);
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// A job that ended, with its result, and when its unit can be looked at.
+struct Ended {
+    due: Instant,
+    result: String,
+    target: Target,
+}
+
+/// Waits until each job has ended and its unit has stood for a moment, or the time is over.
+fn wait(manager: &mut Manager, mut jobs: BTreeMap<Job, Target>, work: &Work) -> Result<(), Fault> {
+    let mut ended: Vec<Ended> = Vec::new();
+    let mut check = Instant::now() + limits::PROGRESS;
+    while !(jobs.is_empty() && ended.is_empty()) && Instant::now() < work.until {
+        let next = ended.iter().map(|ended| ended.due).min().unwrap_or(check);
+        if let Some((job, result)) = manager.ended(next.min(check).min(work.until))?
+            && let Some(target) = jobs.remove(&job)
+        {
+            ended.push(Ended {
+                due: Instant::now() + SETTLE,
+                result,
+                target,
+            });
+        }
+        let now = Instant::now();
+        if now >= check {
+            check = now + limits::PROGRESS;
+            ended.extend(unheard(manager, &mut jobs)?);
+        }
+        for settled in ended.extract_if(.., |ended| ended.due <= now) {
+            conclude(manager, &settled, work);
+        }
+    }
+    for settled in &ended {
+        conclude(manager, settled, work);
+    }
+    Ok(())
+}
+
+/// The jobs that ended without our hearing of it, as systemd's own restart can make us miss it.
+fn unheard(manager: &mut Manager, jobs: &mut BTreeMap<Job, Target>) -> Result<Vec<Ended>, Fault> {
+    let mut over = Vec::new();
+    for (job, target) in &*jobs {
+        let now = patiently(|| manager.look(&target.unit.id))?;
+        if now.job_type.is_empty() {
+            over.push(*job);
+        }
+    }
+    let (due, result) = (Instant::now(), "done".to_owned());
+    let ended = over.iter().filter_map(|job| jobs.remove(job));
+    let ended = ended.map(|target| Ended {
+        due,
+        result: result.clone(),
+        target,
+    });
+    Ok(ended.collect())
+}
+
+/// Looks at a unit whose job has ended, and reports it.
+fn conclude(manager: &mut Manager, ended: &Ended, work: &Work) {
+    let before = &ended.target.unit;
+    let now = patiently(|| Ok((manager.look(&before.id)?, manager.result(before)?)));
+    let trouble = match now {
+        Ok((now, result)) => trouble(before, &ended.result, &now, &result),
+        Err(fault) => Some(fault.to_string()),
+    };
+    match trouble {
+        None => work.told(&ended.target, ended.target.outcome, ""),
+        Some(trouble) => work.told(&ended.target, UnitOutcome::Failed, &trouble),
+    }
+}

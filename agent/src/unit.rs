@@ -1,0 +1,217 @@
+//! A unit as systemd knows it, and what follows from its state.
+
+use keys_protocol::UnitOutcome;
+
+/// A unit as the manager knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Its first name; the one it was asked by may be an alias.
+    pub(crate) id: String,
+    /// Whether there is such a unit: `loaded`, `not-found`, `masked`, `bad-setting`.
+    pub(crate) load: String,
+    /// Whether it runs.
+    pub(crate) active: Active,
+    /// The finer state, as the type of unit has it.
+    pub(crate) sub: String,
+    /// What is being done to it: `restart`, `stop`, or nothing.
+    pub(crate) job_type: String,
+    /// By which job, if there is one.
+    pub(crate) job: Job,
+    /// Its place on the bus.
+    pub(crate) path: String,
+}
+
+impl Unit {
+    /// The job after which it runs with what it finds then, if there is one.
+    pub(crate) fn starts(&self) -> Option<Job> {
+        matches!(self.job_type.as_str(), "start" | "restart" | "reload").then_some(self.job)
+    }
+}
+
+/// Whether a unit runs, as `systemctl is-active` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Active {
+    Running,
+    Reloading,
+    Activating,
+    Deactivating,
+    Inactive,
+    Failed,
+    /// A state of a later version.
+    Other,
+}
+
+impl Active {
+    pub(crate) fn parse(text: &str) -> Self {
+        match text {
+            "active" => Self::Running,
+            "reloading" | "refreshing" => Self::Reloading,
+            "activating" => Self::Activating,
+            "deactivating" => Self::Deactivating,
+            "inactive" => Self::Inactive,
+            "failed" => Self::Failed,
+            _ => Self::Other,
+        }
+    }
+
+    /// The word of `systemctl`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Running => "active",
+            Self::Reloading => "reloading",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+            Self::Other => "in a state unknown to keys-agent",
+        }
+    }
+}
+
+/// A job of the manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Job(pub(crate) u32);
+
+/// The unit if it is to be told, or what to report instead.
+pub(crate) fn to_tell(unit: Unit) -> Result<Unit, (UnitOutcome, String)> {
+    match (unit.load.as_str(), unit.active) {
+        ("loaded", Active::Inactive) => Err((UnitOutcome::NotRunning, String::new())),
+        ("loaded", Active::Failed) => Err((UnitOutcome::NotRunning, "failed before".to_owned())),
+        ("loaded", Active::Deactivating) if unit.starts().is_some() => {
+            Err((UnitOutcome::StillRestarting, String::new()))
+        }
+        ("loaded", Active::Deactivating) => Err((UnitOutcome::NotRunning, "stopping".to_owned())),
+        ("loaded", _) => Ok(unit),
+        ("not-found", _) => Err((UnitOutcome::Failed, "no such unit".to_owned())),
+        (other, _) => Err((UnitOutcome::Failed, other.to_owned())),
+    }
+}
+
+/// What is wrong with a unit after its job, if anything: `job` is the job's result, `result` the service's.
+pub(crate) fn trouble(before: &Unit, job: &str, now: &Unit, result: &str) -> Option<String> {
+    let stands = match now.active {
+        Active::Running | Active::Reloading => true,
+        Active::Activating => !now.sub.starts_with("auto-restart"),
+        // A oneshot that was at work, and has done it again.
+        Active::Inactive => before.active == Active::Activating && result == "success",
+        Active::Deactivating | Active::Failed | Active::Other => false,
+    };
+    let state = now.active.word();
+    match (job, stands) {
+        ("done", true) => None,
+        ("done", false) => Some(format!("{state} (result {result})")),
+        (_, false) if now.active == Active::Failed => Some(format!("failed (result {result})")),
+        (_, _) => Some(format!("the job ended as `{job}`, the unit is {state}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(load: &str, active: Active, sub: &str) -> Unit {
+        Unit {
+            load: load.to_owned(),
+            active,
+            sub: sub.to_owned(),
+            job_type: String::new(),
+            job: Job(0),
+            path: "/".to_owned(),
+            id: "a.service".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_units_that_run_are_told() {
+        let check = |load: &str, active, expected: Option<(UnitOutcome, &str)>| {
+            let got = to_tell(unit(load, active, "")).err();
+            assert_eq!(
+                got,
+                expected.map(|(o, d)| (o, d.to_owned())),
+                "{load} {active:?}"
+            );
+        };
+        check("loaded", Active::Running, None);
+        check("loaded", Active::Activating, None);
+        check("loaded", Active::Reloading, None);
+        check(
+            "loaded",
+            Active::Inactive,
+            Some((UnitOutcome::NotRunning, "")),
+        );
+        check(
+            "loaded",
+            Active::Failed,
+            Some((UnitOutcome::NotRunning, "failed before")),
+        );
+        check(
+            "loaded",
+            Active::Deactivating,
+            Some((UnitOutcome::NotRunning, "stopping")),
+        );
+        check(
+            "not-found",
+            Active::Inactive,
+            Some((UnitOutcome::Failed, "no such unit")),
+        );
+        check(
+            "masked",
+            Active::Running,
+            Some((UnitOutcome::Failed, "masked")),
+        );
+        check(
+            "bad-setting",
+            Active::Inactive,
+            Some((UnitOutcome::Failed, "bad-setting")),
+        );
+    }
+
+    #[test]
+    fn a_unit_that_stops_to_start_again_takes_the_new_keys_by_itself() {
+        let mut restarting = unit("loaded", Active::Deactivating, "stop-sigterm");
+        restarting.job_type = "restart".to_owned();
+        let got = to_tell(restarting).unwrap_err();
+        assert_eq!(got, (UnitOutcome::StillRestarting, String::new()));
+    }
+
+    #[test]
+    fn a_job_that_is_done_is_not_yet_a_unit_that_runs() {
+        use Active::{Activating, Failed, Inactive};
+        let check = |(before, job, now, sub, result), expected: Option<&str>| {
+            let (before, now) = (unit("loaded", before, ""), unit("loaded", now, sub));
+            assert_eq!(
+                trouble(&before, job, &now, result).as_deref(),
+                expected,
+                "{now:?}"
+            );
+        };
+        let ran = Active::Running;
+        check((ran, "done", ran, "running", "success"), None);
+        check((ran, "done", Activating, "start", "success"), None);
+        check((Activating, "done", Inactive, "dead", "success"), None);
+        check(
+            (ran, "done", Failed, "failed", "exit-code"),
+            Some("failed (result exit-code)"),
+        );
+        check(
+            (ran, "failed", Failed, "failed", "start-limit-hit"),
+            Some("failed (result start-limit-hit)"),
+        );
+        check(
+            (ran, "done", Activating, "auto-restart", "exit-code"),
+            Some("activating (result exit-code)"),
+        );
+        check(
+            (ran, "done", Inactive, "dead", "success"),
+            Some("inactive (result success)"),
+        );
+        check(
+            (ran, "failed", ran, "running", "success"),
+            Some("the job ended as `failed`, the unit is active"),
+        );
+        check(
+            (ran, "dependency", Inactive, "dead", "success"),
+            Some("the job ended as `dependency`, the unit is inactive"),
+        );
+    }
+}
