@@ -44,6 +44,14 @@ impl Failure {
         }
     }
 
+    /// What to do about it, if that is known.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.hint.as_str()).filter(|hint| !hint.is_empty()),
+            Self::Lost(_) | Self::Stopped => None,
+        }
+    }
+
     /// How the process ends: 7 where a rule or the state of the host refuses, 143 after a signal, else 1.
     pub(crate) fn exit(&self) -> u8 {
         use RefusalCode::{Busy, Filesystem, Policy, Space};

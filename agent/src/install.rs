@@ -3,10 +3,13 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use keys_protocol::RefusalCode;
 use nix::sys::stat::{Mode, umask};
+
+use crate::failure::{Doing as _, Failure};
 
 /// The program's path as the unit files have it.
 const PACKAGED: &str = "/usr/local/bin/keys-agent";
@@ -46,33 +49,16 @@ const COMMANDS: [&[&str]; 4] = [
     ],
     &["systemctl", "try-restart", "keys-agent.service"],
 ];
+/// What to do about a program in the wrong place.
+const PLACE: &str = "put it at /usr/local/bin/keys-agent, owned by root, mode 0755";
 /// Where those are, whatever PATH a login without a shell has.
 const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Why it is not installed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InstallError {
-    /// Not started by systemd, or not at all.
-    #[error("this host was not started by systemd")]
-    NoSystemd,
-    /// A unit would run it as root, and somebody else could change it.
-    #[error("not only root can write {0}")]
-    Loose(PathBuf),
-    /// A path that would need quoting in a unit file.
-    #[error("the path of this program has characters other than A-Z, a-z, 0-9 and /._+-: {0}")]
-    OddPath(PathBuf),
-    /// A command ended with something else than 0; it said why.
-    #[error("`{0}` failed: {1}")]
-    Command(String, String),
-    /// A system call failed.
-    #[error("{0}: {1}")]
-    Io(String, io::Error),
-}
-
 /// Writes the files that differ, and has systemd take them up. Calls `say` for each thing done.
-pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), InstallError> {
+pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     if !Path::new("/run/systemd/system").exists() {
-        return Err(InstallError::NoSystemd);
+        let text = "this host was not started by systemd";
+        return Err(Failure::new(RefusalCode::Policy, text));
     }
     // The files are for everyone to read, and so are the folders that systemctl makes.
     umask(Mode::from_bits_truncate(0o022));
@@ -80,14 +66,14 @@ pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), InstallError> {
     for (path, text) in FILES {
         let path = Path::new(path);
         let text = text.replace(PACKAGED, &program);
-        let failed = |e| InstallError::Io(format!("write {}", path.display()), e);
+        let writing = || format!("write {}", path.display());
         match fs::read(path) {
             Ok(there) if there == text.as_bytes() => {
                 say(&format!("{} is as it should be", path.display()));
             }
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).doing(writing),
             _ => {
-                write(path, &text).map_err(failed)?;
+                write(path, &text).doing(writing)?;
                 say(&format!("wrote {}", path.display()));
             }
         }
@@ -100,25 +86,23 @@ pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), InstallError> {
 }
 
 /// The path of this very program, which must be fit for a unit that runs it as root.
-fn program() -> Result<String, InstallError> {
-    let own = std::env::current_exe();
-    let own = own.map_err(|e| InstallError::Io("find this program".to_owned(), e))?;
+fn program() -> Result<String, Failure> {
+    let own = std::env::current_exe().doing(|| "find this program".into())?;
     for part in own.ancestors() {
-        let about = fs::metadata(part);
-        let about =
-            about.map_err(|e| InstallError::Io(format!("look at {}", part.display()), e))?;
+        let about = fs::metadata(part).doing(|| format!("stat {}", part.display()))?;
         if about.uid() != 0 || about.mode() & 0o022 != 0 {
-            return Err(InstallError::Loose(part.to_owned()));
+            let text = format!("others than root can write {}", part.display());
+            return Err(Failure::new(RefusalCode::Policy, text).hint(PLACE));
         }
     }
-    let plain = |text: &&str| {
-        text.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b))
-    };
-    own.to_str()
-        .filter(plain)
-        .map(str::to_owned)
-        .ok_or(InstallError::OddPath(own))
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._+-".contains(&c);
+    match own.to_str() {
+        Some(path) if path.bytes().all(plain) => Ok(path.to_owned()),
+        _ => {
+            let text = "the path of this program would need quotes in a unit";
+            Err(Failure::new(RefusalCode::Policy, text).hint(PLACE))
+        }
+    }
 }
 
 /// Writes beside the file and renames: a unit file is never half there.
@@ -140,21 +124,20 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-fn run(command: &[&str]) -> Result<(), InstallError> {
-    let failed = |why| InstallError::Command(command.join(" "), why);
-    let (program, arguments) = command
-        .split_first()
-        .ok_or_else(|| failed("nothing to run".to_owned()))?;
+fn run(command: &[&str]) -> Result<(), Failure> {
+    let line = command.join(" ");
+    let (program, arguments) = command.split_first().unwrap_or((&"", &[]));
     let output = Command::new(program)
         .args(arguments)
         .env("PATH", SEARCH)
         .output();
-    let output = output.map_err(|e| failed(e.to_string()))?;
+    let output = output.doing(|| line.clone())?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("{}: {}", output.status, said.trim())))
+    let text = format!("{line}: {}: {}", output.status, said.trim());
+    Err(Failure::new(RefusalCode::Io, text))
 }
 
 #[cfg(test)]

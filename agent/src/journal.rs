@@ -2,7 +2,13 @@
 //!
 //! Each line can be searched for by field, `journalctl KEYS_NAME=tls-cert`. A host without a journal gets none.
 
-use keys_protocol::{KeyOutcome, KeyResult, UnitOutcome, UnitResult, limits, printable};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use keys_protocol::{KeyOutcome, KeyResult, Refusal, UnitOutcome, UnitResult, limits, printable};
+
+use crate::record::Origin;
 
 /// How much a line matters, as `syslog(3)` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,93 +23,73 @@ pub(crate) enum Level {
     Info = 6,
 }
 
-/// The push that lines belong to.
-#[derive(Debug, Clone)]
-pub(crate) struct Push {
-    /// The generation it committed, or that stayed.
-    pub(crate) generation: u64,
-    /// The id of its manifest.
-    pub(crate) manifest: String,
-    /// Who is said to have sent it.
-    pub(crate) sender: String,
+/// What a push did to the keys: a line for each that it did something to, and one for the whole.
+pub(crate) fn push(generation: u64, origin: &Origin, results: &[KeyResult]) {
+    let generation = generation.to_string();
+    let manifest = printable(&origin.manifest, limits::TEXT);
+    let sender = printable(&origin.sender, limits::TEXT);
+    let common = [
+        ("KEYS_GENERATION", generation.as_str()),
+        ("KEYS_MANIFEST", manifest.as_str()),
+        ("KEYS_SENDER", sender.as_str()),
+    ];
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for result in results {
+        let (level, outcome) = of_key(result.outcome);
+        *counts.entry(outcome).or_default() += 1;
+        if result.outcome != KeyOutcome::Unchanged {
+            let name = result.name.as_str();
+            let fields = [
+                &common[..],
+                &[("KEYS_NAME", name), ("KEYS_OUTCOME", outcome)],
+            ]
+            .concat();
+            send(level, &told(name, outcome, &result.detail), &fields);
+        }
+    }
+    let counts = counts
+        .iter()
+        .map(|(outcome, count)| format!("{count} {outcome}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let counts = if counts.is_empty() {
+        "no keys"
+    } else {
+        &counts
+    };
+    let text = format!("generation {generation} from {sender}: {counts}");
+    send(Level::Notice, &text, &common);
 }
 
-impl Push {
-    /// One line for the whole push.
-    pub(crate) fn committed(&self, new: usize, changed: usize, removed: usize) {
-        let text = format!(
-            "generation {}: {new} new, {changed} changed, {removed} removed, from {}",
-            self.generation,
-            printable(&self.sender, limits::TEXT)
-        );
-        let level = if new + changed + removed > 0 {
-            Level::Notice
-        } else {
-            Level::Info
-        };
-        self.line(level, &text, &[]);
-    }
+/// What became of a unit.
+pub(crate) fn unit(result: &UnitResult) {
+    let (level, outcome) = match result.outcome {
+        UnitOutcome::Restarted => (Level::Notice, "restarted"),
+        UnitOutcome::Reloaded => (Level::Notice, "reloaded"),
+        UnitOutcome::NotRunning => (Level::Info, "not_running"),
+        UnitOutcome::StillRestarting => (Level::Warning, "still_restarting"),
+        UnitOutcome::Failed => (Level::Error, "failed"),
+    };
+    let unit = result.unit.as_str();
+    let fields = [("KEYS_UNIT", unit), ("KEYS_OUTCOME", outcome)];
+    send(level, &told(unit, outcome, &result.detail), &fields);
+}
 
-    /// One line for a push that changed nothing, and why.
-    pub(crate) fn refused(&self, why: &str) {
-        let text = format!("refused: {}", printable(why, limits::TEXT));
-        self.line(Level::Warning, &text, &[("KEYS_OUTCOME", "refused")]);
-    }
+/// A push that changed nothing, and why.
+pub(crate) fn refused(refusal: &Refusal) {
+    let text = format!("refused: {refusal}");
+    send(Level::Warning, &text, &[("KEYS_OUTCOME", "refused")]);
+}
 
-    /// One line for a key; none where nothing happened to it.
-    pub(crate) fn key(&self, result: &KeyResult) {
-        let (level, outcome) = match result.outcome {
-            KeyOutcome::New => (Level::Notice, "new"),
-            KeyOutcome::Changed => (Level::Notice, "changed"),
-            KeyOutcome::Removed => (Level::Notice, "removed"),
-            KeyOutcome::Kept => (Level::Warning, "kept"),
-            KeyOutcome::FailedKept => (Level::Error, "failed_kept"),
-            KeyOutcome::Failed => (Level::Error, "failed"),
-            KeyOutcome::Foreign => (Level::Warning, "foreign"),
-            KeyOutcome::Unchanged => return,
-        };
-        let text = told(result.name.as_str(), outcome, &result.detail);
-        self.line(
-            level,
-            &text,
-            &[
-                ("KEYS_NAME", result.name.as_str()),
-                ("KEYS_OUTCOME", outcome),
-            ],
-        );
-    }
-
-    /// One line for a unit.
-    pub(crate) fn unit(&self, result: &UnitResult) {
-        let (level, outcome) = match result.outcome {
-            UnitOutcome::Restarted => (Level::Notice, "restarted"),
-            UnitOutcome::Reloaded => (Level::Notice, "reloaded"),
-            UnitOutcome::NotRunning => (Level::Info, "not_running"),
-            UnitOutcome::StillRestarting => (Level::Warning, "still_restarting"),
-            UnitOutcome::Failed => (Level::Error, "failed"),
-        };
-        let text = told(result.unit.as_str(), outcome, &result.detail);
-        self.line(
-            level,
-            &text,
-            &[
-                ("KEYS_UNIT", result.unit.as_str()),
-                ("KEYS_OUTCOME", outcome),
-            ],
-        );
-    }
-
-    fn line(&self, level: Level, text: &str, more: &[(&str, &str)]) {
-        let generation = self.generation.to_string();
-        let manifest = printable(&self.manifest, limits::TEXT);
-        let sender = printable(&self.sender, limits::TEXT);
-        let mut fields = vec![
-            ("KEYS_GENERATION", generation.as_str()),
-            ("KEYS_MANIFEST", manifest.as_str()),
-            ("KEYS_SENDER", sender.as_str()),
-        ];
-        fields.extend_from_slice(more);
-        send(level, text, &fields);
+fn of_key(outcome: KeyOutcome) -> (Level, &'static str) {
+    match outcome {
+        KeyOutcome::New => (Level::Notice, "new"),
+        KeyOutcome::Changed => (Level::Notice, "changed"),
+        KeyOutcome::Unchanged => (Level::Info, "unchanged"),
+        KeyOutcome::Removed => (Level::Notice, "removed"),
+        KeyOutcome::Kept => (Level::Warning, "kept"),
+        KeyOutcome::FailedKept => (Level::Error, "failed_kept"),
+        KeyOutcome::Failed => (Level::Error, "failed"),
+        KeyOutcome::Foreign => (Level::Warning, "foreign"),
     }
 }
 
@@ -115,9 +101,27 @@ fn told(name: &str, outcome: &str, detail: &str) -> String {
     }
 }
 
-/// One line that belongs to no push.
+/// One line that belongs to no push: to the journal, and to whoever reads standard error, which is the operator where
+/// ssh started us.
 pub(crate) fn note(level: Level, text: &str) {
+    let text = printable(text, limits::TEXT);
+    send(level, &text, &[]);
+    if !stderr_is_journal() {
+        // Nobody there: then the journal has to do.
+        let _unheard = writeln!(std::io::stderr(), "keys-agent: {text}");
+    }
+}
+
+/// One line for the journal alone.
+pub(crate) fn record(level: Level, text: &str) {
     send(level, &printable(text, limits::TEXT), &[]);
+}
+
+/// Whether standard error goes to the journal by itself: systemd says which file that is.
+fn stderr_is_journal() -> bool {
+    let said = std::env::var("JOURNAL_STREAM");
+    let is = std::fs::metadata("/proc/self/fd/2").map(|of| format!("{}:{}", of.dev(), of.ino()));
+    said.is_ok_and(|said| is.is_ok_and(|is| is == said))
 }
 
 /// Sends one entry. A journal that is not there or does not listen never stops a push: the report to the pusher is

@@ -15,9 +15,11 @@ mod generation;
 mod greet;
 mod harden;
 mod host;
+mod install;
 mod inventory;
 mod journal;
 mod lock;
+mod mount;
 mod mountinfo;
 mod next;
 mod notify;
@@ -25,57 +27,100 @@ mod place;
 mod push;
 mod receive;
 mod record;
+mod relay;
 mod report;
+mod restart;
+mod serve;
 mod session;
 mod settle;
 mod space;
 mod stage;
 mod status;
 mod sweep;
+mod systemd;
+mod unit;
+mod verb;
 mod visible;
 
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use keys_protocol::RefusalCode;
+use nix::unistd::{Uid, User};
+
 use crate::failure::{Doing as _, Failure};
 use crate::journal::{Level, note};
+use crate::relay::Relayed;
 use crate::report::Outcome;
 use crate::session::Session;
+use crate::verb::Verb;
 
-/// The verbs, and what starts them.
-const USAGE: &str = "usage: keys-agent receive | status | finish";
+/// The verbs for people, and those for units and for this program itself.
+const USAGE: &str = "usage: keys-agent receive | status | relay | install";
 /// `EX_USAGE` of sysexits(3).
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let ended = harden::harden().and_then(|()| match words[..] {
-        ["receive"] => apply(receive::receive),
-        ["status"] => apply(status::status),
+    let ended = harden::harden().and_then(|()| run(&words));
+    ExitCode::from(ended.unwrap_or_else(|failure| {
+        note(Level::Warning, &failure.to_string());
+        if let Some(hint) = failure.advice() {
+            note(Level::Warning, &format!("hint: {hint}"));
+        }
+        failure.exit()
+    }))
+}
+
+fn run(words: &[&str]) -> Result<u8, Failure> {
+    match *words {
+        ["receive"] => over(Verb::Receive),
+        ["status"] => over(Verb::Status),
+        // The forced command of a login that may do nothing else.
+        ["relay"] => over(relay::forced(
+            std::env::var_os("SSH_ORIGINAL_COMMAND").as_deref(),
+        )?),
+        ["install"] => install::install(&mut say).map(|()| 0),
+        ["mount"] => mount::mount().map(|memory| {
+            say(&memory.to_string());
+            0
+        }),
+        ["serve"] => serve::serve(None).map(|()| 0),
+        ["serve", "--peer", user] => serve::serve(Some(uid(user)?)).map(|()| 0),
+        ["session"] => apply(Verb::on_stdin().doing(|| "wait for a verb".into())?),
         ["finish"] => finish::finish().map(|()| Outcome::InPlace.exit()),
         ["retire", number] => retire(number),
         _ => {
             note(Level::Warning, USAGE);
             Ok(EX_USAGE)
         }
-    });
-    ExitCode::from(ended.unwrap_or_else(|failure| {
-        note(Level::Warning, &failure.to_string());
-        failure.exit()
-    }))
+    }
+}
+
+/// Over the socket, where there is one; else right here.
+fn over(verb: Verb) -> Result<u8, Failure> {
+    match relay::relay(verb)? {
+        Relayed::Spoken => Ok(0),
+        Relayed::NoSocket => apply(verb),
+    }
 }
 
 /// Speaks with the pusher on standard input and output; a failure is told to it, if it still listens.
-fn apply(verb: impl FnOnce(&mut Session) -> Result<Outcome, Failure>) -> Result<u8, Failure> {
+fn apply(verb: Verb) -> Result<u8, Failure> {
     let own = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned();
     let input = own(&std::io::stdin()).doing(|| "dup standard input".into())?;
     let output = own(&std::io::stdout()).doing(|| "dup standard output".into())?;
     let mut session = Session::start(input, output)?;
-    let ended = harden::require_root().and_then(|()| verb(&mut session));
+    let ended = harden::require_root().and_then(|()| match verb {
+        Verb::Receive => receive::receive(&mut session),
+        Verb::Status => status::status(&mut session),
+    });
     match ended {
         Ok(outcome) => Ok(outcome.exit()),
         Err(Failure::Refused(refusal)) if session.refuse(&refusal).is_ok() => {
+            journal::refused(&refusal);
             Ok(Failure::Refused(refusal).exit())
         }
         Err(failure) => Err(failure),
@@ -88,4 +133,16 @@ fn retire(number: &str) -> Result<u8, Failure> {
         Ok(number) => sweep::retire(number).map(|()| Outcome::InPlace.exit()),
         Err(_) => Ok(EX_USAGE),
     }
+}
+
+fn uid(user: &str) -> Result<Uid, Failure> {
+    let found = User::from_name(user).doing(|| format!("look up user {user}"))?;
+    let found = found.ok_or_else(|| Failure::new(RefusalCode::Policy, format!("no user {user}")));
+    found.map(|user| user.uid)
+}
+
+/// What was done, for whoever started us by hand.
+fn say(text: &str) {
+    // Done is done, whether or not somebody reads of it.
+    let _unheard = writeln!(std::io::stdout(), "{text}");
 }

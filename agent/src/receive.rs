@@ -8,6 +8,7 @@ use crate::compare::compare;
 use crate::failure::Failure;
 use crate::greet::greet;
 use crate::inventory::Inventory;
+use crate::journal;
 use crate::lock::Lock;
 use crate::next::Next;
 use crate::place::Place;
@@ -45,6 +46,7 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
         Some(new) => (new.number, Some(&new.folder)),
         None => inventory.standing(),
     };
+    journal::push(standing.0, &push.origin(), &next.results);
     Ok(report::report(session, &next, standing, &aftermath))
 }
 

@@ -13,16 +13,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{Refusal, RefusalCode, Wire, limits, printable};
-use nix::sys::prctl;
+use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::time::TimeVal;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::failure::{Doing as _, Failure};
 use crate::journal::{self, Level};
 use crate::verb::Verb;
 
 /// Where `keys-agent.socket` listens.
-pub(crate) const SOCKET: &str = "/run/keys-agent.sock";
+const SOCKET: &str = "/run/keys-agent.sock";
 /// How long a relay waits before it knocks again at an agent that had no room.
 const RETRY: Duration = Duration::from_secs(1);
 /// What is carried at a time.
@@ -39,135 +40,118 @@ pub(crate) enum Relayed {
     NoSocket,
 }
 
-/// Why a relay failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RelayError {
-    /// The forced command was asked for something else. Said without the words, which may be anything.
-    #[error("this login may run `keys-agent receive` and `keys-agent status`, and nothing else")]
-    Refused,
-    /// The agent took no session within [`limits::LOCK_WAIT`].
-    #[error("busy: the agent at {SOCKET} took no session")]
-    Busy,
-    /// The socket is there and could not be connected. Never a reason to go around it.
-    #[error("connect to the agent at {SOCKET}: {0}")]
-    Connect(io::Error),
-    /// The connection failed on the way.
-    #[error("carry the session: {0}")]
-    Carry(#[from] io::Error),
-}
-
-impl RelayError {
-    /// The exit status, as sysexits(3) has it.
-    pub(crate) fn exit(&self) -> u8 {
-        match self {
-            Self::Refused => 77,
-            Self::Busy => 75,
-            Self::Connect(_) | Self::Carry(_) => 1,
-        }
-    }
-}
-
 /// The verb that a login with a forced command asked for: `SSH_ORIGINAL_COMMAND`.
-pub(crate) fn forced(command: Option<&OsStr>) -> Result<Verb, RelayError> {
+pub(crate) fn forced(command: Option<&OsStr>) -> Result<Verb, Failure> {
     let command = command.unwrap_or_default();
     Verb::of_command(command).ok_or_else(|| {
+        // To the journal alone: what was asked for may be anything, and is not said back.
         let quoted = printable(&command.to_string_lossy(), QUOTED);
-        journal::note(
-            Level::Warning,
-            &format!("refused a command of {} bytes: {quoted}", command.len()),
-        );
-        RelayError::Refused
+        let text = format!("refused a command of {} bytes: {quoted}", command.len());
+        journal::record(Level::Warning, &text);
+        let text = "this login may run `keys-agent receive` and `keys-agent status`, nothing else";
+        Failure::new(RefusalCode::Policy, text)
     })
 }
 
 /// Carries one session, from the agent's first byte to its last.
-///
-/// The pusher's bytes are not touched before the agent's first: so an agent without room can be asked again.
-pub(crate) fn relay(verb: Verb) -> Result<Relayed, RelayError> {
-    prctl::set_dumpable(false).map_err(io::Error::from)?;
-    let mut out = raw(io::stdout())?;
+pub(crate) fn relay(verb: Verb) -> Result<Relayed, Failure> {
+    let mut out = raw(io::stdout()).doing(|| "dup standard output".into())?;
     let mut chunk = Zeroizing::new(vec![0; CHUNK]);
-    let until = Instant::now() + limits::LOCK_WAIT;
-    let mut down = loop {
-        let Some(mut socket) = connect()? else {
-            return Ok(Relayed::NoSocket);
-        };
-        let read = first(&mut socket, verb, &mut chunk)?;
-        if read > 0 {
-            out.write_all(&chunk[..read])?;
-            chunk[..read].zeroize();
-            break socket;
+    let (mut down, read) = match open(verb, &mut chunk) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Ok(Relayed::NoSocket),
+        Err(Failure::Refused(refusal)) => {
+            say(&refusal, &mut out);
+            return Err(Failure::Refused(refusal));
         }
-        if Instant::now() + RETRY > until {
-            refuse_busy(&mut out)?;
-            return Err(RelayError::Busy);
-        }
-        thread::sleep(RETRY);
+        Err(failure) => return Err(failure),
     };
-    let up = down.try_clone()?;
+    let carrying = || "carry the session".to_owned();
+    let up = down.try_clone().doing(carrying)?;
     // Not joined: it may sit in a read of the pusher's next byte, and ends with the process.
-    let _detached = thread::Builder::new().spawn(move || carry_up(up))?;
-    carry(&mut down, &mut out, &mut chunk)?;
+    let started = thread::Builder::new().spawn(move || carry_up(up));
+    let _left_to_itself = started.doing(carrying)?;
+    pass_on(&mut chunk[..read], &mut out).doing(carrying)?;
+    carry(&mut down, &mut out, &mut chunk).doing(carrying)?;
     Ok(Relayed::Spoken)
 }
 
+/// Connects and waits for the agent's first bytes. Nothing of the pusher's is touched before those, so an agent that
+/// has no room can be asked again.
+fn open(verb: Verb, chunk: &mut [u8]) -> Result<Option<(UnixStream, usize)>, Failure> {
+    let until = Instant::now() + limits::LOCK_WAIT;
+    loop {
+        let Some(mut socket) = connect()? else {
+            return Ok(None);
+        };
+        let read = first(&mut socket, verb, chunk)?;
+        if read > 0 {
+            return Ok(Some((socket, read)));
+        }
+        if Instant::now() + RETRY > until {
+            return Err(busy());
+        }
+        thread::sleep(RETRY);
+    }
+}
+
+fn busy() -> Failure {
+    Failure::new(
+        RefusalCode::Busy,
+        format!("the agent at {SOCKET} took no session"),
+    )
+    .hint("other sessions are open, or it failed: journalctl -u keys-agent")
+}
+
 /// Connects, or says that there is no socket. Bounded, as a full backlog would block for ever.
-fn connect() -> Result<Option<UnixStream>, RelayError> {
-    let refused = |e: nix::Error| RelayError::Connect(e.into());
+fn connect() -> Result<Option<UnixStream>, Failure> {
+    let connecting = || format!("connect to the agent at {SOCKET}");
     let fd = socket::socket(
         AddressFamily::Unix,
         SockType::Stream,
         SockFlag::SOCK_CLOEXEC,
         None,
-    )
-    .map_err(refused)?;
+    );
+    let fd = fd.doing(connecting)?;
     let wait = TimeVal::new(limits::IDLE.as_secs().cast_signed(), 0);
-    socket::setsockopt(&fd, sockopt::SendTimeout, &wait).map_err(refused)?;
-    match socket::connect(fd.as_raw_fd(), &UnixAddr::new(SOCKET).map_err(refused)?) {
-        Ok(()) => {}
-        Err(nix::Error::ENOENT) => return Ok(None),
-        Err(nix::Error::EAGAIN) => return Err(RelayError::Busy),
-        Err(e) => return Err(refused(e)),
+    socket::setsockopt(&fd, sockopt::SendTimeout, &wait).doing(connecting)?;
+    let address = UnixAddr::new(SOCKET).doing(connecting)?;
+    match socket::connect(fd.as_raw_fd(), &address) {
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::EAGAIN) => return Err(busy()),
+        // Refused, not allowed: never a reason to go around the socket.
+        connected => connected.doing(connecting)?,
     }
     let socket = UnixStream::from(fd);
-    socket.set_write_timeout(None)?;
+    socket.set_write_timeout(None).doing(connecting)?;
     Ok(Some(socket))
 }
 
 /// Says the verb and returns how much the agent said first: nothing, where it had no room.
-fn first(socket: &mut UnixStream, verb: Verb, chunk: &mut [u8]) -> Result<usize, RelayError> {
-    let closed = |e: &io::Error| {
-        matches!(
-            e.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-        )
-    };
-    socket.set_read_timeout(Some(limits::LOCK_WAIT))?;
-    let read = match socket
+fn first(socket: &mut UnixStream, verb: Verb, chunk: &mut [u8]) -> Result<usize, Failure> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
+    let asking = || "ask the agent for a session".to_owned();
+    socket
+        .set_read_timeout(Some(limits::LOCK_WAIT))
+        .doing(asking)?;
+    let answer = socket
         .write_all(&[verb.byte()])
-        .and_then(|()| socket.read(chunk))
-    {
-        Ok(read) => read,
+        .and_then(|()| socket.read(chunk));
+    socket.set_read_timeout(None).doing(asking)?;
+    match answer {
         // Closed with our verb unread.
-        Err(e) if closed(&e) => 0,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(RelayError::Busy),
-        Err(e) => return Err(e.into()),
-    };
-    socket.set_read_timeout(None)?;
-    Ok(read)
+        Err(e) if matches!(e.kind(), BrokenPipe | ConnectionReset) => Ok(0),
+        Err(e) if e.kind() == WouldBlock => Err(busy()),
+        answer => answer.doing(asking),
+    }
 }
 
 /// Tells the pusher in its own words, so that it need not guess from an exit status.
-fn refuse_busy(out: &mut File) -> Result<(), RelayError> {
-    let refusal = Refusal {
-        code: RefusalCode::Busy,
-        message: "the agent took no session".to_owned(),
-        hint: "other sessions are open, or it failed: journalctl -u keys-agent".to_owned(),
-    };
+fn say(refusal: &Refusal, out: &mut File) {
     let mut wire = Wire::accept(io::empty(), out);
-    wire.send(&refusal)
-        .and_then(|()| wire.flush())
-        .map_err(|e| io::Error::other(e).into())
+    if let Err(e) = wire.send(refusal).and_then(|()| wire.flush()) {
+        journal::record(Level::Warning, &format!("the refusal is lost: {e}"));
+    }
 }
 
 /// The pusher's side; its end of input is passed on, and so is its loss.
@@ -179,20 +163,23 @@ fn carry_up(mut up: UnixStream) {
     let _either_way = (carried, up.shutdown(Shutdown::Write));
 }
 
-/// Carries to the end of `from`; each byte is wiped once it is passed on, as the process may end in any read.
+/// Carries to the end of `from`.
 fn carry(from: &mut impl Read, to: &mut impl Write, chunk: &mut [u8]) -> io::Result<()> {
     loop {
         match from.read(chunk) {
             Ok(0) => return Ok(()),
-            Ok(read) => {
-                let written = to.write_all(&chunk[..read]);
-                chunk[..read].zeroize();
-                written?;
-            }
+            Ok(read) => pass_on(&mut chunk[..read], to)?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Writes and wipes: the process may end in the middle of any read, without a chance to.
+fn pass_on(bytes: &mut [u8], to: &mut impl Write) -> io::Result<()> {
+    let written = to.write_all(bytes);
+    bytes.zeroize();
+    written
 }
 
 /// The stream without the buffer of std, which would keep copies.

@@ -7,7 +7,7 @@ use keys_protocol::{Done, How, KeyOutcome, KeyResult, Message, UnitName, UnitOut
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::generation::PENDING;
-use crate::journal::{Level, note};
+use crate::journal::{self, Level, note};
 use crate::next::Next;
 use crate::notify::{self, Told};
 use crate::place::PATH;
@@ -90,6 +90,9 @@ pub(crate) fn tell(
     }
     let pending = generation.map(|folder| folder.enter(PENDING));
     notify::tell(units, &mut |told| {
+        if let Told::Unit(result) = &told {
+            journal::unit(result);
+        }
         if let (Told::Unit(result), Some(Ok(pending))) = (&told, &pending)
             && let Err(e) = pending.unlink(result.unit.as_str())
         {

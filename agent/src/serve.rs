@@ -8,34 +8,25 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use keys_protocol::RefusalCode;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 
-use crate::journal::{self, Level};
+use crate::failure::{Doing as _, Failure};
+use crate::journal::{Level, note};
 
 /// The most sessions at once; a further connection is closed at once, which a relay takes for «busy».
 const SESSIONS: usize = 8;
 /// The pause after an accept that failed for want of something, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the service cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServeError {
-    /// Started by hand.
-    #[error("standard input is no listening socket: `serve` is started by keys-agent.socket")]
-    NoSocket,
-    /// A system call failed.
-    #[error("serve: {0}")]
-    Io(#[from] io::Error),
-}
-
 /// Serves until SIGTERM, then waits for the sessions that are open.
 ///
 /// Only root may connect, and `peer`, whose forced command runs the relay without being root.
-pub(crate) fn serve(peer: Option<Uid>) -> Result<(), ServeError> {
+pub(crate) fn serve(peer: Option<Uid>) -> Result<(), Failure> {
     let mut server = Server::on_stdin(peer)?;
     server.start("finish", Stdio::null(), Stdio::null());
     status(&[("READY", "1"), ("STATUS", "waiting")]);
@@ -45,7 +36,7 @@ pub(crate) fn serve(peer: Option<Uid>) -> Result<(), ServeError> {
     status(&[("STOPPING", "1"), ("STATUS", "waiting for open sessions")]);
     drop(server.listener);
     for mut session in server.sessions {
-        session.wait()?;
+        session.wait().doing(|| "wait for a session".into())?;
     }
     Ok(())
 }
@@ -61,20 +52,23 @@ struct Server {
 impl Server {
     /// Takes the socket from standard input, where `StandardInput=socket` puts it. A number from `LISTEN_FDS` would
     /// have to be trusted to be a descriptor, which safe code cannot do.
-    fn on_stdin(peer: Option<Uid>) -> Result<Self, ServeError> {
+    fn on_stdin(peer: Option<Uid>) -> Result<Self, Failure> {
         let stdin = io::stdin();
         if !matches!(getsockopt(&stdin.as_fd(), sockopt::AcceptConn), Ok(true)) {
-            return Err(ServeError::NoSocket);
+            let text = "standard input is no listening socket";
+            return Err(Failure::new(RefusalCode::Io, text)
+                .hint("`serve` is started by systemd: systemctl start keys-agent.socket"));
         }
-        let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned()?);
-        listener.set_nonblocking(true)?;
+        let listening = || "take over the socket".to_owned();
+        let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned().doing(listening)?);
+        listener.set_nonblocking(true).doing(listening)?;
         let mut wanted = SigSet::empty();
         wanted.add(Signal::SIGCHLD);
         wanted.add(Signal::SIGTERM);
         // Children start with no signal blocked: std sees to that.
-        wanted.thread_block().map_err(io::Error::from)?;
+        wanted.thread_block().doing(|| "block signals".into())?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&wanted, flags).map_err(io::Error::from)?;
+        let signals = SignalFd::with_flags(&wanted, flags).doing(|| "signalfd".into())?;
         Ok(Self {
             listener,
             signals,
@@ -84,17 +78,21 @@ impl Server {
     }
 
     /// Waits for a connection or a signal; reaps what ended, and returns whether SIGTERM came.
-    fn terminated(&mut self) -> Result<bool, ServeError> {
+    fn terminated(&mut self) -> Result<bool, Failure> {
         let mut wait = [
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut wait, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(ServeError::Io(e.into())),
+            Err(e) => return Err(e).doing(|| "wait for connections".into()),
         }
         let mut terminated = false;
-        while let Some(signal) = self.signals.read_signal().map_err(io::Error::from)? {
+        while let Some(signal) = self
+            .signals
+            .read_signal()
+            .doing(|| "read a signal".into())?
+        {
             terminated |= signal.ssi_signo == Signal::SIGTERM as u32;
         }
         self.reap();
@@ -107,7 +105,7 @@ impl Server {
             .retain_mut(|session| match session.try_wait() {
                 Ok(ended) => ended.is_none(),
                 Err(e) => {
-                    journal::note(
+                    note(
                         Level::Error,
                         &format!("wait for session {}: {e}", session.id()),
                     );
@@ -128,7 +126,7 @@ impl Server {
                     io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
                 ) => {}
             Err(e) => {
-                journal::note(Level::Error, &format!("accept a connection: {e}"));
+                note(Level::Error, &format!("accept a connection: {e}"));
                 thread::sleep(PAUSE);
             }
         }
@@ -138,11 +136,11 @@ impl Server {
     fn admit(&mut self, connection: UnixStream) {
         let peer = match getsockopt(&connection, sockopt::PeerCredentials) {
             Ok(peer) => peer,
-            Err(e) => return journal::note(Level::Error, &format!("ask who connected: {e}")),
+            Err(e) => return note(Level::Error, &format!("ask who connected: {e}")),
         };
         let uid = Uid::from_raw(peer.uid());
         if !uid.is_root() && Some(uid) != self.peer {
-            return journal::note(
+            return note(
                 Level::Warning,
                 &format!("refused: a connection of uid {uid}"),
             );
@@ -152,7 +150,7 @@ impl Server {
                 "busy: {SESSIONS} sessions are open, closed one of pid {}",
                 peer.pid()
             );
-            return journal::note(Level::Warning, &text);
+            return note(Level::Warning, &text);
         }
         match connection.try_clone() {
             Ok(input) => {
@@ -162,7 +160,7 @@ impl Server {
                     OwnedFd::from(connection).into(),
                 );
             }
-            Err(e) => journal::note(Level::Error, &format!("start a session: {e}")),
+            Err(e) => note(Level::Error, &format!("start a session: {e}")),
         }
     }
 
@@ -172,6 +170,7 @@ impl Server {
             .arg0("keys-agent")
             .arg(verb)
             .env_clear()
+            .envs(std::env::var_os("JOURNAL_STREAM").map(|value| ("JOURNAL_STREAM", value)))
             .stdin(input)
             .stdout(output)
             .spawn();
@@ -180,7 +179,7 @@ impl Server {
                 self.sessions.push(child);
                 self.say_how_many();
             }
-            Err(e) => journal::note(Level::Error, &format!("start `{verb}`: {e}")),
+            Err(e) => note(Level::Error, &format!("start `{verb}`: {e}")),
         }
     }
 
@@ -197,6 +196,6 @@ impl Server {
 /// Tells systemd. That nobody listens is no failure of ours.
 fn status(state: &[(&str, &str)]) {
     if let Err(e) = systemd::daemon::notify(state.iter()) {
-        journal::note(Level::Warning, &format!("notify systemd: {e}"));
+        note(Level::Warning, &format!("notify systemd: {e}"));
     }
 }

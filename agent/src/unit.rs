@@ -123,6 +123,7 @@ mod tests {
 
     #[test]
     fn only_units_that_run_are_told() {
+        use UnitOutcome::{Failed, NotRunning};
         let check = |load: &str, active, expected: Option<(UnitOutcome, &str)>| {
             let got = to_tell(unit(load, active, "")).err();
             assert_eq!(
@@ -134,35 +135,27 @@ mod tests {
         check("loaded", Active::Running, None);
         check("loaded", Active::Activating, None);
         check("loaded", Active::Reloading, None);
-        check(
-            "loaded",
-            Active::Inactive,
-            Some((UnitOutcome::NotRunning, "")),
-        );
+        check("loaded", Active::Inactive, Some((NotRunning, "")));
         check(
             "loaded",
             Active::Failed,
-            Some((UnitOutcome::NotRunning, "failed before")),
+            Some((NotRunning, "failed before")),
         );
         check(
             "loaded",
             Active::Deactivating,
-            Some((UnitOutcome::NotRunning, "stopping")),
+            Some((NotRunning, "stopping")),
         );
         check(
             "not-found",
             Active::Inactive,
-            Some((UnitOutcome::Failed, "no such unit")),
+            Some((Failed, "no such unit")),
         );
-        check(
-            "masked",
-            Active::Running,
-            Some((UnitOutcome::Failed, "masked")),
-        );
+        check("masked", Active::Running, Some((Failed, "masked")));
         check(
             "bad-setting",
             Active::Inactive,
-            Some((UnitOutcome::Failed, "bad-setting")),
+            Some((Failed, "bad-setting")),
         );
     }
 

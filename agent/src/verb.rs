@@ -2,7 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+
+use keys_protocol::limits;
 
 /// What the pusher asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Verb {
         }
     }
 
-    /// Reads the first byte of the socket, and nothing behind it.
+    /// Waits for the first byte on the socket, and takes nothing behind it.
     pub(crate) fn read(socket: &mut impl Read) -> io::Result<Self> {
         let mut byte = [0];
         socket.read_exact(&mut byte)?;
@@ -45,6 +49,15 @@ impl Verb {
                 "no verb of ours",
             )),
         }
+    }
+
+    /// As [`Verb::read`], from the connection that is standard input.
+    pub(crate) fn on_stdin() -> io::Result<Self> {
+        let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        socket.set_read_timeout(Some(limits::IDLE))?;
+        let verb = Self::read(&mut socket)?;
+        socket.set_read_timeout(None)?;
+        Ok(verb)
     }
 }
 
