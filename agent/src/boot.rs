@@ -4,7 +4,7 @@
 
 use std::io::Read as _;
 
-use keys_protocol::{Digest, RefusalCode};
+use keys_protocol::Digest;
 use nix::errno::Errno;
 
 use crate::draft::Draft;
@@ -13,25 +13,22 @@ use crate::file::{Access, Held};
 use crate::place::{PATH, Place};
 use crate::session::fill_with_random;
 
-const NAME: &str = ".boot";
+/// The name of its file.
+pub(crate) const NAME: &str = ".boot";
 
-/// Returns the mark; `None` before the first push of this boot.
+/// Returns the mark; `None` before the first push of this boot, and if somebody damaged it: a boot that cannot be told
+/// from others is a new one.
 pub(crate) fn mark(place: &Place) -> Result<Option<Digest>, Failure> {
-    let damaged = || {
-        let text = format!("{PATH}/{NAME} is not what the agent left there");
-        Failure::new(RefusalCode::Filesystem, text).hint(format!("rm -r {PATH}/{NAME}"))
-    };
+    let doing = || format!("read {PATH}/{NAME}");
     let held = match Held::at(&place.folder, NAME) {
-        Err(Errno::ENOENT) => return Ok(None),
-        Err(Errno::ESTALE | Errno::ELOOP) => return Err(damaged()),
-        other => other.doing(|| format!("open {PATH}/{NAME}"))?,
+        Err(Errno::ENOENT | Errno::ESTALE) => return Ok(None),
+        other => other.doing(doing)?,
     };
-    let mut text = String::new();
-    let read = held.read().doing(|| format!("open {PATH}/{NAME}"))?;
-    read.take(65)
-        .read_to_string(&mut text)
-        .doing(|| format!("read {PATH}/{NAME}"))?;
-    text.parse().map(Some).map_err(|_| damaged())
+    let mut text = Vec::new();
+    let file = held.read().doing(doing)?;
+    file.take(65).read_to_end(&mut text).doing(doing)?;
+    let text = std::str::from_utf8(&text).ok();
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Makes the mark, unless it is there. Under the lock, so that there is only one.
@@ -39,16 +36,13 @@ pub(crate) fn make_mark(place: &Place) -> Result<(), Failure> {
     if mark(place)?.is_some() {
         return Ok(());
     }
+    let doing = || format!("make {PATH}/{NAME}");
     let mut id = Digest([0; 32]);
     fill_with_random(&mut id.0)?;
-    let mut draft =
-        Draft::begin(&place.folder, Access::ROOT).doing(|| format!("make {PATH}/{NAME}"))?;
-    draft
-        .write(id.to_string().as_bytes())
-        .doing(|| format!("write {PATH}/{NAME}"))?;
-    draft
-        .publish(&place.folder, NAME)
-        .doing(|| format!("make {PATH}/{NAME}"))
+    place.folder.unlink(NAME).doing(doing)?;
+    let mut draft = Draft::begin(&place.folder, Access::ROOT).doing(doing)?;
+    draft.write(id.to_string().as_bytes()).doing(doing)?;
+    draft.publish(&place.folder, NAME).doing(doing)
 }
 
 /// Returns the kernel's id of this boot, or nothing where it is hidden.

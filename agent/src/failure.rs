@@ -101,6 +101,7 @@ impl<T> Doing<T> for Result<T, Errno> {
                 Errno::ENOSYS => Failure::new(RefusalCode::Filesystem, text).hint(
                     "openat2(2) is missing: Linux 5.10 is wanted, and no RestrictSUIDSGID= on the unit",
                 ),
+                Errno::EROFS => Failure::new(RefusalCode::Filesystem, text),
                 _ => Failure::new(RefusalCode::Io, text),
             }
         })

@@ -41,6 +41,16 @@ impl Present {
     }
 }
 
+/// What is committed on a host.
+pub(crate) enum Found {
+    /// Nothing yet.
+    Nothing,
+    /// A generation.
+    Whole(Generation),
+    /// One that somebody damaged so that it cannot be known which keys it had, and whose.
+    Lost,
+}
+
 /// A committed generation.
 pub(crate) struct Generation {
     pub(crate) number: u64,
@@ -51,33 +61,22 @@ pub(crate) struct Generation {
     pub(crate) strays: Vec<PathBuf>,
     /// Units that are still to be told.
     pub(crate) pending: BTreeMap<UnitName, How>,
-    /// Whether `.current` leads here, and all folders are as the agent left them. If somebody turned or removed that
-    /// link, the newest finished generation is taken for the committed one.
+    /// Whether `.current` leads here, and all folders are as the agent left them.
     pub(crate) intact: bool,
 }
 
 impl Generation {
-    /// Reads what is committed; `None` on a host that has nothing yet.
-    pub(crate) fn read(place: &Place) -> Result<Option<Self>, Failure> {
-        if let Some(number) = current(place)?
-            && let Some(folder) = enter(place, number)?
-            && let Some(generation) = Self::open(place, number, folder)?
-        {
-            return Ok(Some(generation));
-        }
-        for number in numbers(place)?.into_iter().rev() {
-            let finished = match enter(place, number)? {
-                Some(folder) if is_finished(&folder)? => Self::open(place, number, folder)?,
-                _ => None,
-            };
-            if let Some(generation) = finished {
-                return Ok(Some(Self {
-                    intact: false,
-                    ..generation
-                }));
-            }
-        }
-        Ok(None)
+    /// Reads what is committed.
+    pub(crate) fn find(place: &Place) -> Result<Found, Failure> {
+        let Some((number, folder, is_attached)) = newest(place)? else {
+            return Ok(Found::Nothing);
+        };
+        // Never an older one instead: its keys may have been replaced because they were known to somebody.
+        let Some(mut generation) = Self::open(place, number, folder)? else {
+            return Ok(Found::Lost);
+        };
+        generation.intact &= is_attached;
+        Ok(Found::Whole(generation))
     }
 
     /// Reads what is in `folder`; `None` if it was damaged beyond knowing what was in it.
@@ -184,11 +183,30 @@ pub(crate) fn numbers(place: &Place) -> Result<Vec<u64>, Failure> {
     Ok(numbers)
 }
 
-fn number_of(name: &OsStr) -> Option<u64> {
+/// Returns the number in the name of a generation's folder.
+pub(crate) fn number_of(name: &OsStr) -> Option<u64> {
     let digits = name.to_str()?.strip_prefix(PREFIX)?;
     let number: u64 = digits.parse().ok()?;
     // Only as the agent writes it: no sign, no leading zero, and with room for those to come.
     (digits == number.to_string() && number < u64::MAX / 2).then_some(number)
+}
+
+/// Returns the generation that `.current` leads to; if somebody turned or removed that link, the newest that was
+/// finished: it was the committed one, or would have been in the next instant.
+fn newest(place: &Place) -> Result<Option<(u64, Folder, bool)>, Failure> {
+    if let Some(number) = current(place)?
+        && let Some(folder) = enter(place, number)?
+    {
+        return Ok(Some((number, folder, true)));
+    }
+    for number in numbers(place)?.into_iter().rev() {
+        if let Some(folder) = enter(place, number)?
+            && is_finished(&folder)?
+        {
+            return Ok(Some((number, folder, false)));
+        }
+    }
+    Ok(None)
 }
 
 fn enter(place: &Place, number: u64) -> Result<Option<Folder>, Failure> {

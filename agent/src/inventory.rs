@@ -4,7 +4,7 @@ use keys_protocol::KeyName;
 
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::generation::{self, Generation, Present};
+use crate::generation::{self, Found, Generation, Present};
 use crate::place::Place;
 use crate::visible::Visible;
 
@@ -14,14 +14,22 @@ const ATTEMPTS: u32 = 5;
 /// What is there, judged by what is really there and not by what was left.
 pub(crate) struct Inventory {
     pub(crate) generation: Option<Generation>,
+    /// Whether there was a generation of which nothing is known any more.
+    pub(crate) is_lost: bool,
     pub(crate) visible: Visible,
 }
 
 impl Inventory {
     /// Takes stock. Under the lock it is what will be true until the commit.
     pub(crate) fn read(place: &Place) -> Result<Self, Failure> {
+        let (generation, is_lost) = match Generation::find(place)? {
+            Found::Nothing => (None, false),
+            Found::Whole(generation) => (Some(generation), false),
+            Found::Lost => (None, true),
+        };
         Ok(Self {
-            generation: Generation::read(place)?,
+            generation,
+            is_lost,
             visible: Visible::read(place)?,
         })
     }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use keys_protocol::{
-    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Tell, UnitName, limits,
+    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, UnitName, limits,
 };
 
 use crate::failure::Failure;
 use crate::file::Inode;
 use crate::generation::Present;
 use crate::inventory::Inventory;
+use crate::place::PATH;
 use crate::push::{Push, Wanted};
 use crate::record::Record;
 
@@ -156,6 +157,10 @@ impl<'a> Next<'a> {
         if push.keys.is_empty() && removed > 0 && !push.manifest.prune_all {
             let text = format!("no keys at all, which would remove the {removed} that are here");
             return Err(refuse(text).hint("--prune-all says that this is meant"));
+        }
+        if self.inventory.is_lost && push.manifest.scope == Scope::Part {
+            let text = format!("{PATH} was damaged: which keys were here cannot be known any more");
+            return Err(refuse(text).hint("send all keys of this host"));
         }
         if self.steps.len() > limits::KEYS as usize {
             let most = limits::KEYS;

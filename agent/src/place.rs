@@ -42,8 +42,8 @@ impl Place {
         })
     }
 
-    /// Makes sure that the path still leads here, and that here is still safe: since then somebody may have mounted
-    /// over it, unmounted or remounted it.
+    /// Makes sure that the path still leads here, and that here is still safe: while the lock or the bytes were waited
+    /// for, somebody may have mounted over it, unmounted or remounted it.
     pub(crate) fn check_again(&self) -> Result<(), Failure> {
         let now = Self::open()?;
         if now.identity == self.identity {

@@ -26,6 +26,7 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
     let push = Push::read(session)?;
     let accounts = Accounts::look_up(push.questions());
     let _lock = Lock::take(&place)?;
+    place.check_again()?;
     let inventory = Inventory::read(&place)?;
     let next = compare(&push, &inventory, &accounts, session.nonce())?;
     if push.is_plan() {

@@ -6,8 +6,9 @@ use std::ffi::{OsStr, OsString};
 use keys_protocol::{KeyName, RefusalCode};
 use nix::errno::Errno;
 
+use crate::boot;
 use crate::failure::{Doing as _, Failure};
-use crate::generation::CURRENT;
+use crate::generation::{self, CURRENT};
 use crate::place::{PATH, Place};
 use crate::session::fill_with_random;
 
@@ -31,11 +32,12 @@ impl Visible {
         let names = place.folder.names().doing(|| format!("list {PATH}"))?;
         let mut shapes = BTreeMap::new();
         for name in names {
-            if is_own(&name) {
+            let target = place.folder.target(name.as_os_str());
+            let target = target.doing(|| format!("readlink {PATH}"))?;
+            if is_own(&name, target.is_some()) {
                 continue;
             }
-            let target = place.folder.target(name.as_os_str());
-            let shape = match target.doing(|| format!("readlink {PATH}"))? {
+            let shape = match target {
                 Some(target) if target == link_to(&name) => Shape::Ours,
                 Some(_) => Shape::OtherLink,
                 None => Shape::Real,
@@ -141,11 +143,8 @@ fn link_to(name: &OsStr) -> OsString {
     target
 }
 
-/// The agent's own files. Key names cannot start with a dot; other files of that kind are strays.
-fn is_own(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name == CURRENT.as_bytes()
-        || name == b".boot"
-        || name.starts_with(b".gen.")
-        || name.starts_with(DRAFT.as_bytes())
+/// Returns whether a name is one of the agent's own. Key names cannot start with a dot; other names that do are strays.
+fn is_own(name: &OsStr, is_link: bool) -> bool {
+    let is_draft = is_link && name.as_encoded_bytes().starts_with(DRAFT.as_bytes());
+    name == CURRENT || name == boot::NAME || generation::number_of(name).is_some() || is_draft
 }
