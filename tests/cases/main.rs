@@ -4,3 +4,5 @@
 mod architecture;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
+/// `keys send` through a real ssh and sshd: what lands on the host.
+mod send;
