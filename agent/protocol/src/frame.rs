@@ -116,6 +116,12 @@ pub trait Message: Serialize + DeserializeOwned {
     const KIND: Kind;
 }
 
+/// Gives each message the type of frame of the same name.
+macro_rules! message {
+    ($($name:ident),*) => { $(impl Message for $name { const KIND: Kind = Kind::$name; })* };
+}
+pub(crate) use message;
+
 /// A frame as it came, still in the reader's buffer.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {

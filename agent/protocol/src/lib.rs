@@ -13,6 +13,7 @@ mod frame;
 pub mod limits;
 mod message;
 mod name;
+mod result;
 mod secret;
 mod text;
 mod unit;
@@ -23,10 +24,12 @@ pub use digest::{Digest, KeyedHash};
 pub use error::{NameError, WireError};
 pub use frame::{Frame, Kind, Message};
 pub use message::{
-    Action, Commit, Done, Have, Hello, How, Key, KeyOutcome, KeyResult, Manifest, Need, Needs,
-    Progress, Purpose, Refusal, RefusalCode, Scope, Stray, Tell, UnitOutcome, UnitResult,
+    Action, Commit, Have, Hello, How, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
 };
 pub use name::{Conflict, KeyName};
+pub use result::{
+    Done, KeyOutcome, KeyResult, Progress, Refusal, RefusalCode, UnitOutcome, UnitResult,
+};
 pub use secret::Secret;
 pub use text::printable;
 pub use unit::UnitName;
