@@ -136,3 +136,62 @@ impl SendArgs {
         Arc::new(settings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Where the reference is, from this crate.
+    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/commands.md");
+    const BEGIN: &str =
+        "<!-- written by a test: KEYS_UPDATE_DOCS=1 cargo test -p keys-pusher -->\n";
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_reference_in_docs_is_what_the_program_says() {
+        let page = std::fs::read_to_string(REFERENCE).unwrap();
+        let (by_hand, _) = page.split_once(BEGIN).unwrap();
+        let current = format!("{by_hand}{BEGIN}{}", reference());
+        if std::env::var_os("KEYS_UPDATE_DOCS").is_some() {
+            std::fs::write(REFERENCE, &current).unwrap();
+        }
+        assert!(
+            page == current,
+            "docs/commands.md is not what the program says; see the comment in it"
+        );
+    }
+
+    fn reference() -> String {
+        let mut text = String::new();
+        let mut root = Cli::command().term_width(100);
+        root.build();
+        describe(&mut root, "keys", &mut text);
+        text
+    }
+
+    fn describe(command: &mut clap::Command, name: &str, text: &mut String) {
+        let help = command.render_long_help().to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        write!(
+            text,
+            "\n## {name}\n\n```text\n{}\n```\n",
+            lines.join("\n").trim_end()
+        )
+        .unwrap();
+        for inner in command
+            .get_subcommands_mut()
+            .filter(|inner| inner.get_name() != "help")
+        {
+            let name = format!("{name} {}", inner.get_name());
+            describe(inner, &name, text);
+        }
+    }
+}
