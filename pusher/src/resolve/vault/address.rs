@@ -20,26 +20,28 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(super) fn parse(text: &str) -> Result<Url, Failure> {
     let shown = printable(text, 200);
     let Ok(url) = Url::parse(text) else {
-        return Err(Failure::usage(format!(
+        return Err(Failure::source(format!(
             "the Vault address is no URL: {shown}"
         )));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::usage("the Vault address holds a user or password"));
+        return Err(Failure::source(
+            "the Vault address holds a user or password",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(Failure::usage(format!(
+        return Err(Failure::source(format!(
             "the Vault address holds more than a place: {shown}"
         )));
     }
     match url.scheme() {
         "https" if url.has_host() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(Failure::usage(format!(
+        "http" => Err(Failure::source(format!(
             "the token would cross the network in clear: {shown}"
         ))
         .hint("use https://; http:// is for 127.0.0.1, ::1 and localhost")),
-        _ => Err(Failure::usage(format!(
+        _ => Err(Failure::source(format!(
             "the Vault address is no https:// URL: {shown}"
         ))),
     }

@@ -49,7 +49,7 @@ impl Server {
             .map(|name| HeaderValue::from_str(name.trim_end_matches('/')))
             .transpose()
             .map_err(|_| {
-                Failure::usage("the Vault namespace holds characters that no namespace has")
+                Failure::source("the Vault namespace holds characters that no namespace has")
             })?;
         Ok(Self {
             http: address::client(&address, ca_file)?,

@@ -55,7 +55,7 @@ impl Session {
             .clone()
             .or_else(|| variable("VAULT_ADDR"))
             .ok_or_else(|| {
-                Failure::usage("no Vault address")
+                Failure::source("no Vault address")
                     .hint("set `address` under [vault], or VAULT_ADDR")
             })?;
         let namespace = vault
