@@ -12,20 +12,16 @@ use serde::de::{
     Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::resolve::age::AgeSource;
-use crate::resolve::command::CommandSource;
-use crate::resolve::file::FileSource;
-use crate::resolve::sops::SopsSource;
-use crate::resolve::vault::VaultSource;
-use crate::resolve::{Answers, Kind as _, Run};
+use crate::resolve::{self, Answers, Kind as _, Run};
 
+/// Makes [`Source`] of the kinds that there are, each with its file in `resolve/`.
 macro_rules! sources {
-    ($($(#[doc = $doc:literal])* $kind:ident($form:ident)),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $kind:ident($module:ident::$form:ident)),* $(,)?) => {
         /// Where a secret comes from: `{ vault = "kv/web#cert" }` and the like.
         #[derive(serde::Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[serde(rename_all = "snake_case")]
         pub(crate) enum Source {
-            $($(#[doc = $doc])* $kind($form)),*
+            $($(#[doc = $doc])* $kind(resolve::$module::$form)),*
         }
 
         impl Source {
@@ -69,15 +65,15 @@ macro_rules! sources {
 
 sources! {
     /// A field of a Vault or OpenBao key-value secret.
-    Vault(VaultSource),
+    Vault(vault::VaultSource),
     /// A value of a SOPS file, or the whole file.
-    Sops(SopsSource),
+    Sops(sops::SopsSource),
     /// An age-encrypted file.
-    Age(AgeSource),
+    Age(age::AgeSource),
     /// A file below the manifest's folder, as it is.
-    File(FileSource),
+    File(file::FileSource),
     /// What a program prints.
-    Command(CommandSource),
+    Command(command::CommandSource),
 }
 
 /// Returns a text of the manifest as messages show it.

@@ -3,6 +3,7 @@
 //! An ed25519 key opens both what is encrypted to `ssh-ed25519 …` and what is encrypted to the X25519 recipient that
 //! ssh-to-age makes of it.
 
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use age::{DecryptError, Identity};
@@ -148,11 +149,10 @@ impl LockedKey {
     fn unlock(&self) -> Result<Vec<Opened>, String> {
         for _ in 0..ATTEMPTS {
             let question = format!("Passphrase for {} (nothing to go without it): ", self.name);
-            let passphrase = rpassword::prompt_password(question)
-                .map(Zeroizing::new)
-                .map_err(|_| "it needs its passphrase, and there is no terminal".to_owned())?;
+            let passphrase = rpassword::prompt_password(question).map(Zeroizing::new);
+            let passphrase = passphrase.map_err(|error| why_unanswered(&error))?;
             if passphrase.is_empty() {
-                return Err("no passphrase was given".into());
+                return Err("its passphrase was not given".into());
             }
             match self.key.decrypt(passphrase.as_bytes()) {
                 Ok(key) => return open(&key).map_err(|failure| failure.to_string()),
@@ -167,6 +167,14 @@ impl LockedKey {
         self.identities()
             .iter()
             .find_map(|identity| identity.unwrap_stanza(stanza))
+    }
+}
+
+fn why_unanswered(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // Ctrl-C, which rpassword has sent on as a signal, and Ctrl-D.
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => "its passphrase was not given",
+        _ => "it needs its passphrase, and there is no terminal",
     }
 }
 

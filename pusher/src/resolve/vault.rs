@@ -59,7 +59,7 @@ impl TryFrom<Form<String, VaultTable>> for VaultSource {
             Form::Short(text) => {
                 let (path, field) = text
                     .rsplit_once('#')
-                    .ok_or_else(|| format!("a field is wanted: `{text}#FIELD`"))?;
+                    .ok_or_else(|| format!("a field is wanted: `{}#FIELD`", shown(&text)))?;
                 Ok(Self {
                     field: Steps::parse(field)?,
                     path: VaultPath::parse(path)?,
@@ -76,6 +76,9 @@ impl TryFrom<Form<String, VaultTable>> for VaultSource {
                     Some(mount) => format!("{}/{path}", mount.trim_end_matches('/')),
                     None => path,
                 };
+                if field.0.is_empty() {
+                    return Err(format!("a field is wanted: `{}#FIELD`", shown(&path)));
+                }
                 Ok(Self {
                     path: VaultPath::parse(&path)?,
                     field,
