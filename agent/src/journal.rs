@@ -101,15 +101,14 @@ fn told(name: &str, outcome: &str, detail: &str) -> String {
     }
 }
 
-/// One line that belongs to no push: to the journal, and to whoever reads standard error, which is the operator where
-/// ssh started us.
+/// One line for whoever started us: the journal, or the operator at the other end of ssh.
 pub(crate) fn note(level: Level, text: &str) {
-    let text = printable(text, limits::TEXT);
-    send(level, &text, &[]);
-    if !stderr_is_journal() {
-        // Nobody there: then the journal has to do.
-        let _unheard = writeln!(std::io::stderr(), "keys-agent: {text}");
+    if stderr_is_journal() {
+        return record(level, text);
     }
+    let text = printable(text, limits::TEXT);
+    // Nobody is there to be told that nobody is there.
+    let _unheard = writeln!(std::io::stderr(), "keys-agent: {text}");
 }
 
 /// One line for the journal alone.

@@ -119,7 +119,13 @@ fn connect() -> Result<Option<UnixStream>, Failure> {
     match socket::connect(fd.as_raw_fd(), &address) {
         Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::EAGAIN) => return Err(busy()),
-        // Refused, not allowed: never a reason to go around the socket.
+        Err(Errno::EACCES) => {
+            let text = format!("this user may not connect to the agent at {SOCKET}");
+            return Err(Failure::new(RefusalCode::Policy, text).hint(
+                "log in as root, or as the user that SocketUser= of keys-agent.socket names",
+            ));
+        }
+        // Refused, say: never a reason to go around the socket.
         connected => connected.doing(connecting)?,
     }
     let socket = UnixStream::from(fd);
