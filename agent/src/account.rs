@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use keys_protocol::Principal;
 use nix::unistd::{Gid, Group, Uid, User};
 
+use crate::failure::Failure;
+use crate::idmap::IdMap;
+
 /// How long names are waited for before a push goes on without those that did not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The same where only the name for a number is wanted, for people to read.
 const PATIENCE_FOR_NAMES: Duration = Duration::from_secs(2);
 
@@ -20,11 +23,14 @@ pub(crate) enum Database {
 }
 
 /// The numbers of owners and groups.
-pub(crate) struct Accounts(BTreeMap<(Database, String), Result<u32, String>>);
+pub(crate) struct Accounts {
+    found: BTreeMap<(Database, String), Result<u32, String>>,
+    exist: IdMap,
+}
 
 impl Accounts {
     /// Looks up each distinct name once, in a thread that is abandoned when its time is over.
-    pub(crate) fn look_up(wanted: BTreeSet<(Database, String)>) -> Self {
+    pub(crate) fn look_up(wanted: BTreeSet<(Database, String)>) -> Result<Self, Failure> {
         let count = wanted.len();
         let answers = in_a_thread(wanted, |(database, name)| match database {
             Database::Users => {
@@ -35,37 +41,31 @@ impl Accounts {
             }
         });
         let found = collect(&answers, count, PATIENCE);
-        Self(
-            found
-                .into_iter()
-                .map(|(asked, answer)| {
-                    let answer = match answer {
-                        Ok(Some(id)) => Ok(id),
-                        Ok(None) => Err(unknown(&asked)),
-                        Err(e) => Err(format!("looking up `{}`: {}", asked.1, e.desc())),
-                    };
-                    (asked, answer)
-                })
-                .collect(),
-        )
+        let found = found.into_iter().map(|(asked, answer)| {
+            let answer = match answer {
+                Ok(Some(id)) => Ok(id),
+                Ok(None) => Err(unknown(&asked)),
+                Err(e) => Err(format!("looking up `{}`: {}", asked.1, e.desc())),
+            };
+            (asked, answer)
+        });
+        Ok(Self {
+            found: found.collect(),
+            exist: IdMap::read()?,
+        })
     }
 
     /// Returns the number of an owner or group, or why there is none. Never root's for want of a better one.
     pub(crate) fn number(&self, database: Database, of: &Principal) -> Result<u32, String> {
-        let name = match of {
-            Principal::Id(id) => return Ok(*id),
-            Principal::Name(name) if name == "root" => return Ok(0),
-            Principal::Name(name) => name,
+        let id = match of {
+            Principal::Id(id) => *id,
+            Principal::Name(name) if name == "root" => 0,
+            Principal::Name(name) => match self.found.get(&(database, name.clone())) {
+                Some(found) => found.clone()?,
+                None => return Err(silent(name)),
+            },
         };
-        self.0
-            .get(&(database, name.clone()))
-            .cloned()
-            .unwrap_or_else(|| {
-                Err(format!(
-                    "the host's accounts did not say within {} s who `{name}` is",
-                    PATIENCE.as_secs()
-                ))
-            })
+        self.exist.check(database, id)
     }
 }
 
@@ -83,6 +83,11 @@ fn unknown((database, name): &(Database, String)) -> String {
         Database::Groups => "group",
     };
     format!("no {what} `{name}` on this host")
+}
+
+fn silent(name: &str) -> String {
+    let time = PATIENCE.as_secs();
+    format!("the host's accounts did not say within {time} s who `{name}` is")
 }
 
 /// Returns the names of numbers; those without one are left out.
@@ -151,7 +156,7 @@ mod tests {
             .iter()
             .filter_map(|text| question(Database::Users, &name(text)))
             .collect();
-        let accounts = Accounts::look_up(wanted);
+        let accounts = Accounts::look_up(wanted).unwrap();
         assert!(accounts.number(Database::Users, &name("nobody")).is_ok());
         assert_eq!(
             accounts.number(Database::Users, &name("no-such-user")),

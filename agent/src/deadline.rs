@@ -88,6 +88,19 @@ impl Clock {
         }
     }
 
+    /// Waits for nothing but a signal.
+    pub(crate) fn pause(&self, time: Duration) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(0) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => Err(io::Error::other(Stopped)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     fn timed_out(&self) -> io::Error {
         let what = if self.session.get() <= Instant::now() {
             "the session took too long"

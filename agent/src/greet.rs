@@ -15,6 +15,8 @@ use crate::session::Session;
 
 /// The most strays that are told; more are as bad.
 const STRAYS: usize = 1000;
+/// The longest name of an owner or group, in characters.
+const OWNER_NAME: usize = 64;
 /// The longest name of a stray, in characters.
 const STRAY_NAME: usize = 255;
 
@@ -58,7 +60,7 @@ fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hell
         generation: inventory.number(),
         epoch: 0,
         sent_by: origin.map_or_else(String::new, |origin| {
-            printable(&origin.sender, limits::TEXT / 4)
+            printable(&origin.sender, limits::TEXT / 8)
         }),
         sent_at: origin.map_or(0, |origin| origin.sent_at),
         nonce: *session.nonce(),
@@ -91,8 +93,7 @@ fn have(inventory: &Inventory, present: &Present, names: &Names) -> Have {
     let name_of = |database, id: u32| {
         names
             .get(&(database, id))
-            .cloned()
-            .unwrap_or_else(|| id.to_string())
+            .map_or_else(|| id.to_string(), |name| printable(name, OWNER_NAME))
     };
     let mode = present
         .file

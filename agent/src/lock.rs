@@ -1,7 +1,6 @@
 //! One writer at a time.
 
 use std::os::fd::OwnedFd;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{RefusalCode, limits};
@@ -20,8 +19,11 @@ const RETRY: Duration = Duration::from_millis(20);
 pub(crate) struct Lock(#[expect(dead_code, reason = "held for its Drop")] Flock<OwnedFd>);
 
 impl Lock {
-    /// Waits until no other push writes, at most 30 s.
-    pub(crate) fn take(place: &Place) -> Result<Self, Failure> {
+    /// Waits until no other push writes, at most 30 s, with `pause` between two tries.
+    pub(crate) fn take(
+        place: &Place,
+        pause: impl Fn(Duration) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
         let end = Instant::now() + limits::LOCK_WAIT;
         // An open file description of its own: locks belong to those.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -39,7 +41,7 @@ impl Lock {
                 let text = "another push is being written on this host";
                 return Err(Failure::new(RefusalCode::Busy, text).hint("send again when it ended"));
             }
-            sleep(RETRY);
+            pause(RETRY)?;
         }
     }
 }

@@ -15,6 +15,7 @@ mod generation;
 mod greet;
 mod harden;
 mod host;
+mod idmap;
 mod install;
 mod inventory;
 mod journal;

@@ -109,8 +109,11 @@ fn check(manifest: &Manifest) -> Result<(), Failure> {
         let text = format!("the pusher requires `{word}`, unknown to this agent {agent}");
         return Err(Failure::new(RefusalCode::Version, text).hint("upgrade the agent"));
     }
-    if manifest.id.is_empty() || manifest.id.len() > limits::TEXT {
-        return Err(Failure::breach("a manifest id has 1 to 1024 bytes"));
+    // It comes back in every Have frame, where a control character would take six bytes.
+    let is_odd = manifest.id.contains(char::is_control);
+    if manifest.id.is_empty() || manifest.id.len() > limits::TEXT || is_odd {
+        let text = "a manifest id has 1 to 1024 bytes and no control characters";
+        return Err(Failure::breach(text));
     }
     if manifest.sender.len() > limits::TEXT {
         return Err(Failure::breach("a sender has at most 1024 bytes"));

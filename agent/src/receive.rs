@@ -24,8 +24,8 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
     let place = Place::open()?;
     greet(session, &place, &Inventory::glance(&place)?)?;
     let push = Push::read(session)?;
-    let accounts = Accounts::look_up(push.questions());
-    let _lock = Lock::take(&place)?;
+    let accounts = Accounts::look_up(push.questions())?;
+    let _lock = Lock::take(&place, |time| session.pause(time))?;
     place.check_again()?;
     let inventory = Inventory::read(&place)?;
     let next = compare(&push, &inventory, &accounts, session.nonce())?;
@@ -47,8 +47,10 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
         Some(new) => (new.number, Some(&new.folder)),
         None => inventory.standing(),
     };
+    let outcome = report::report(session, &next, standing, &aftermath);
+    // Last: a journal that is stuck keeps back neither the report nor the units.
     journal::push(standing.0, &push.origin(), &next.results);
-    Ok(report::report(session, &next, standing, &aftermath))
+    Ok(outcome)
 }
 
 /// Says which bodies are to be sent.

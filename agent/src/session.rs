@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use keys_protocol::{Commit, Digest, Frame, Message, Refusal, Wire, WireError, limits};
+use keys_protocol::{Commit, Digest, Frame, Message, Refusal, Wire, WireError, limits, printable};
 
 use crate::deadline::{Clock, Input, Output};
 use crate::failure::{Doing as _, Failure};
 
+/// How much of a refusal's message and hint is said, in bytes; in JSON each may take two.
+const QUOTED: usize = 900;
 /// How long a refusal may take to be written.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,11 @@ impl Session {
         self.wire.flush()
     }
 
+    /// Waits, unless a signal comes.
+    pub(crate) fn pause(&self, time: Duration) -> Result<(), Failure> {
+        self.clock.pause(time).map_err(|e| WireError::Io(e).into())
+    }
+
     /// Waits for the Commit frame. Only with it, and only if it says what came, anything changes.
     pub(crate) fn expect_commit(&mut self, received: Received) -> Result<(), Failure> {
         let commit: Commit = self.receive()?;
@@ -123,10 +130,38 @@ pub(crate) fn fill_with_random(bytes: &mut [u8]) -> Result<(), Failure> {
 
 /// A refusal that fits into its frame whatever it quotes.
 fn shortened(refusal: &Refusal) -> Refusal {
-    let cut = |text: &str| keys_protocol::printable(text, limits::TEXT / 2);
+    let cut = |text: &str| {
+        let mut room = QUOTED;
+        let whole = printable(text, QUOTED);
+        let fits = |c: &char| {
+            room = room.saturating_sub(c.len_utf8());
+            room > 0
+        };
+        whole.chars().take_while(fits).collect()
+    };
     Refusal {
         code: refusal.code,
         message: cut(&refusal.message),
         hint: cut(&refusal.hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keys_protocol::RefusalCode;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_fits_into_its_frame_whatever_it_quotes() {
+        for text in ["\u{1b}", "\u{10ffff}", "\\", "\"", "x"] {
+            let refusal = shortened(&Refusal {
+                code: RefusalCode::Policy,
+                message: text.repeat(10_000),
+                hint: text.repeat(10_000),
+            });
+            let size = serde_json::to_vec(&refusal).unwrap().len();
+            assert!(size <= limits::CONTROL_FRAME, "{text:?}: {size}");
+        }
     }
 }

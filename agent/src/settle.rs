@@ -46,8 +46,9 @@ pub(crate) fn settle(
     untidy.extend(inventory.visible.unlink_others(place, &keys).err());
     if let (Some(old), Some(committed)) = (&inventory.generation, committed) {
         untidy.extend(move_strays(old, &committed.folder, place.group).err());
-        untidy.extend(sweep::retire_later(old.number).err());
     }
+    let number = committed.map_or_else(|| inventory.number(), |new| new.number);
+    untidy.extend(sweep::retire_before(place, number).err());
     aftermath
 }
 

@@ -118,8 +118,14 @@ fn record_size(record: &Record) -> u64 {
 /// Returns how much memory can be had without taking it from programs. What is here cannot be swapped, and a ramfs
 /// knows no limit of its own.
 fn free_memory() -> Result<u64, Failure> {
-    let text = std::fs::read_to_string("/proc/meminfo").doing(|| "read /proc/meminfo".into())?;
-    Ok(available(&text).unwrap_or(u64::MAX))
+    match std::fs::read_to_string("/proc/meminfo") {
+        // A sandbox may hide it: then the limit on keys is the only one of a ramfs.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(u64::MAX),
+        other => {
+            let text = other.doing(|| "read /proc/meminfo".into())?;
+            Ok(available(&text).unwrap_or(u64::MAX))
+        }
+    }
 }
 
 fn available(meminfo: &str) -> Option<u64> {

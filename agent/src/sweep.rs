@@ -57,10 +57,16 @@ pub(crate) fn sweep_all(place: &Place, inventory: &Inventory) -> Result<(), Fail
     Ok(())
 }
 
-/// Starts a process that removes the generation in a moment, so that the pusher need not wait for it.
+/// Starts a process that removes all generations before `number` in a moment, so that the pusher need not wait for it.
 ///
-/// Should it be killed, the next run removes the generation.
-pub(crate) fn retire_later(number: u64) -> Result<(), Failure> {
+/// Should it be killed, the next run removes them.
+pub(crate) fn retire_before(place: &Place, number: u64) -> Result<(), Failure> {
+    if generation::numbers(place)?
+        .first()
+        .is_none_or(|first| *first >= number)
+    {
+        return Ok(());
+    }
     Command::new("/proc/self/exe")
         .args(["retire", &number.to_string()])
         .env_clear()
@@ -72,14 +78,20 @@ pub(crate) fn retire_later(number: u64) -> Result<(), Failure> {
         .doing(|| "start `keys-agent retire`".into())
 }
 
-/// Removes a generation that was replaced just now. It needs no lock: no run reads any but the committed one.
+/// Removes the generations before `number`, which was committed just now. It needs no lock: no run reads any but the
+/// committed one, and none makes one with a lower number.
 pub(crate) fn retire(number: u64) -> Result<(), Failure> {
     sleep(GRACE);
     let place = Place::open()?;
-    if generation::current(&place)?.is_none_or(|current| current <= number) {
+    let Some(current) = generation::current(&place)? else {
         return Ok(());
+    };
+    for old in generation::numbers(&place)? {
+        if old < number.min(current) {
+            remove(&place, &format!("{PREFIX}{old}"))?;
+        }
     }
-    remove(&place, &format!("{PREFIX}{number}"))
+    Ok(())
 }
 
 fn remove(place: &Place, name: &str) -> Result<(), Failure> {
