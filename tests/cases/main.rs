@@ -1,8 +1,15 @@
 //! Every case, grouped by what it is about. `tests/run MODULE::` runs one group.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a case fails where it stands, by panicking"
+)]
+
 /// Which crate may depend on which, and what every source file has.
 mod architecture;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
+/// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
+mod wire;

@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use keys_protocol::{
-    Commit, Done, Have, Hello, Key, KeyResult, Kind, Manifest, Need, Needs, Progress, Stray, Tell,
-    UnitResult, Wire, WireError,
+    Commit, Done, Have, Hello, KeyResult, Kind, Need, Needs, Progress, Stray, UnitResult, Wire,
+    WireError,
 };
 
-use crate::{Inside, lab};
+use crate::{Inside, Push, lab};
 
 /// How long a conversation may take before its agent is killed: longer than any deadline of the agent.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -134,17 +134,29 @@ impl Session {
     ///
     /// # Errors
     /// What the agent broke, or its refusal.
-    pub fn declare(
-        &mut self,
-        manifest: &Manifest,
-        keys: &[(Key, Vec<Tell>)],
-    ) -> Result<Vec<usize>, WireError> {
-        self.wire.send(manifest)?;
-        for (key, tells) in keys {
+    pub fn declare(&mut self, push: &Push) -> Result<Vec<usize>, WireError> {
+        self.announce(push)?;
+        self.needs()
+    }
+
+    /// Declares what is coming, and does not wait for an answer.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn announce(&mut self, push: &Push) -> Result<(), WireError> {
+        self.wire.send(&push.manifest)?;
+        for (key, tells) in &push.keys {
             self.wire.send(key)?;
             tells.iter().try_for_each(|tell| self.wire.send(tell))?;
         }
-        self.wire.flush()?;
+        self.wire.flush()
+    }
+
+    /// Reads which bodies the agent lacks.
+    ///
+    /// # Errors
+    /// What the agent broke, or its refusal.
+    pub fn needs(&mut self) -> Result<Vec<usize>, WireError> {
         let needs: Needs = self.wire.receive()?;
         (0..needs.keys)
             .map(|_| Ok(self.wire.receive::<Need>()?.index as usize))
@@ -159,14 +171,20 @@ impl Session {
         bodies
             .iter()
             .try_for_each(|body| self.wire.send_body(body))?;
-        let commit = Commit {
-            keys: u32::try_from(bodies.len()).expect("few"),
-            bytes: bodies.iter().map(|body| body.len() as u64).sum(),
-            transcript: self.wire.transcript(),
-        };
+        let commit = self.commit_of(bodies);
         self.wire.send(&commit)?;
         self.wire.flush()?;
         self.report()
+    }
+
+    /// Returns the Commit frame that is due when these bodies were sent.
+    #[must_use]
+    pub fn commit_of(&self, bodies: &[&[u8]]) -> Commit {
+        Commit {
+            keys: u32::try_from(bodies.len()).expect("few"),
+            bytes: bodies.iter().map(|body| body.len() as u64).sum(),
+            transcript: self.wire.transcript(),
+        }
     }
 
     /// Reads the report to its end.
