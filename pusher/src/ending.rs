@@ -34,7 +34,10 @@ impl Ending {
         match self.code {
             Some(126 | 127) => missing_agent(host, &said),
             Some(BUSY) => Failure::new(Exit::Refused, format!("busy: {said}")),
-            Some(255) => Failure::new(Exit::Unreachable, format!("ssh: {said}")),
+            Some(255) => {
+                let said = said.strip_prefix("ssh: ").unwrap_or(&said);
+                Failure::new(Exit::Unreachable, format!("ssh: {said}"))
+            }
             Some(code) => Failure::new(
                 Exit::Failed,
                 format!("no agent answered (exit status {code}): {said}"),
