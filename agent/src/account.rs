@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use keys_protocol::Principal;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::failure::Failure;
+use crate::failure::{Doing as _, Failure};
 use crate::idmap::IdMap;
 
 /// How long names are waited for before a push goes on without those that did not come.
@@ -39,7 +39,7 @@ impl Accounts {
             Database::Groups => {
                 Group::from_name(name).map(|found| found.map(|group| group.gid.as_raw()))
             }
-        });
+        })?;
         let found = collect(&answers, count, PATIENCE);
         let found = found.into_iter().map(|(asked, answer)| {
             let answer = match answer {
@@ -91,16 +91,19 @@ fn silent(name: &str) -> String {
 }
 
 /// Returns the names of numbers; those without one are left out.
-pub(crate) fn names_of(wanted: BTreeSet<(Database, u32)>) -> BTreeMap<(Database, u32), String> {
+pub(crate) fn names_of(
+    wanted: BTreeSet<(Database, u32)>,
+) -> Result<BTreeMap<(Database, u32), String>, Failure> {
     let count = wanted.len();
     let answers = in_a_thread(wanted, |&(database, id)| match database {
         Database::Users => User::from_uid(Uid::from_raw(id)).map(|found| found.map(|u| u.name)),
         Database::Groups => Group::from_gid(Gid::from_raw(id)).map(|found| found.map(|g| g.name)),
-    });
-    collect(&answers, count, PATIENCE_FOR_NAMES)
+    })?;
+    Ok(collect(&answers, count, PATIENCE_FOR_NAMES)
         .into_iter()
+        // The number will do where the name cannot be had.
         .filter_map(|(asked, answer)| Some((asked, answer.ok()??)))
-        .collect()
+        .collect())
 }
 
 type Answer<Q, A> = (Q, nix::Result<Option<A>>);
@@ -109,20 +112,22 @@ type Answer<Q, A> = (Q, nix::Result<Option<A>>);
 fn in_a_thread<Q: Send + 'static, A: Send + 'static>(
     wanted: BTreeSet<Q>,
     ask: impl Fn(&Q) -> nix::Result<Option<A>> + Send + 'static,
-) -> Receiver<Answer<Q, A>> {
+) -> Result<Receiver<Answer<Q, A>>, Failure> {
     let (answer, answers) = mpsc::channel();
-    if !wanted.is_empty() {
-        std::thread::spawn(move || {
-            for question in wanted {
-                let found = ask(&question);
-                // Nobody listens any more: the time is over.
-                if answer.send((question, found)).is_err() {
-                    return;
-                }
-            }
-        });
+    if wanted.is_empty() {
+        return Ok(answers);
     }
-    answers
+    let asking = move || {
+        for question in wanted {
+            let found = ask(&question);
+            // Nobody listens any more: the time is over.
+            if answer.send((question, found)).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().spawn(asking);
+    thread.map(|_| answers).doing(|| "start a thread".into())
 }
 
 /// Takes the answers that come in time.
@@ -174,7 +179,8 @@ mod tests {
                 std::thread::sleep(Duration::from_secs(3600));
             }
             Ok(Some(*n))
-        });
+        })
+        .unwrap();
         let found = collect(&answers, 2, Duration::from_millis(200));
         assert_eq!(found.into_keys().collect::<Vec<_>>(), [1]);
     }

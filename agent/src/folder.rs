@@ -94,10 +94,15 @@ impl Folder {
     /// Makes the folder `name`, root's and its group's, open to nobody else yet.
     pub(crate) fn make<P: NixPath + ?Sized>(&self, name: &P, group: Gid) -> Result<Self> {
         mkdirat(&self.0, name, Mode::S_IRWXU)?;
-        let made = self.enter(name)?;
-        made.drop_inherited_acl()?;
-        fchown(&made, Some(Uid::from_raw(0)), Some(group))?;
-        Ok(made)
+        let made = self.enter(name).and_then(|made| {
+            made.drop_inherited_acl()?;
+            fchown(&made, Some(Uid::from_raw(0)), Some(group))?;
+            Ok(made)
+        });
+        if made.is_err() {
+            unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?;
+        }
+        made
     }
 
     /// A default ACL of the folder above would give its readers to every inode made here.

@@ -33,7 +33,7 @@ pub(crate) fn greet(
         strays: u32::try_from(strays.len()).unwrap_or(u32::MAX),
         ..hello
     })?;
-    let names = owner_names(inventory);
+    let names = owner_names(inventory)?;
     for present in inventory.keys() {
         session.send(&have(inventory, present, &names))?;
     }
@@ -71,7 +71,7 @@ fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hell
 
 type Names = BTreeMap<(Database, u32), String>;
 
-fn owner_names(inventory: &Inventory) -> Names {
+fn owner_names(inventory: &Inventory) -> Result<Names, Failure> {
     let numbers: BTreeSet<_> = inventory
         .keys()
         .map(owners)

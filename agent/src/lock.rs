@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{RefusalCode, limits};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::failure::{Doing as _, Failure};
 use crate::place::{PATH, Place};
@@ -16,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(20);
 /// The right to write, until it is dropped.
 ///
 /// It is on the folder itself, so it needs no file, and a place that was mounted over is another lock.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its Drop")] Flock<OwnedFd>);
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing it ends the lock")] OwnedFd);
 
 impl Lock {
     /// Waits until no other push writes, at most 30 s, with `pause` between two tries.
@@ -27,15 +28,13 @@ impl Lock {
         let end = Instant::now() + limits::LOCK_WAIT;
         // An open file description of its own: locks belong to those.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let mut fd = place
-            .folder
-            .open(".", flags)
-            .doing(|| format!("open {PATH}"))?;
+        let fd = place.folder.open(".", flags);
+        let fd = fd.doing(|| format!("open {PATH}"))?;
         loop {
-            match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self(lock)),
-                Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) => fd = same,
-                Err((_, e)) => return Err(e).doing(|| format!("flock {PATH}")),
+            match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(fd)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(e) => return Err(e).doing(|| format!("flock {PATH}")),
             }
             if Instant::now() >= end {
                 let text = "another push is being written on this host";

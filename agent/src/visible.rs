@@ -47,6 +47,13 @@ impl Visible {
         Ok(Self(shapes))
     }
 
+    /// The names as they are when every key has its link.
+    #[cfg(test)]
+    pub(crate) fn all(keys: &BTreeSet<&str>) -> Self {
+        let link = |key: &&str| (OsString::from(*key), Shape::Ours);
+        Self(keys.iter().map(link).collect())
+    }
+
     /// Returns whether the key can be reached by its name.
     pub(crate) fn leads_to(&self, key: &KeyName) -> bool {
         self.has_link(key.first())

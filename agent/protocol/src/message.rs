@@ -25,7 +25,7 @@ pub struct Hello {
     /// The fingerprints of the host's public keys as `ssh-keygen -l` prints them, separated by spaces.
     #[serde(default)]
     pub host_keys: String,
-    /// A random id made once a boot, by the agent.
+    /// A random id that the agent makes at the first push of a boot; empty before that.
     pub boot: String,
     /// The kernel's boot id.
     #[serde(default)]
