@@ -109,3 +109,59 @@ impl Report<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keys_protocol::How;
+
+    use super::*;
+
+    fn reported(work: fn(&Units, &Work) -> Result<(), Fault>) -> Vec<String> {
+        let names = ["a.service", "b.service"].map(|name| (name.parse().unwrap(), How::Restart));
+        let mut lines = Vec::new();
+        run(&Units::from(names), work, &mut |told| match told {
+            Told::Unit(r) => lines.push(format!("{} {:?} {}", r.unit, r.outcome, r.detail)),
+            Told::Waiting(_) => panic!("nothing took 5 s"),
+        });
+        lines
+    }
+
+    #[test]
+    fn without_systemd_every_unit_has_failed() {
+        let lines = reported(|_, _| Err(Fault::NoBus("connection refused".to_owned())));
+        let expected = ["a", "b"].map(|unit| {
+            format!("{unit}.service Failed no answer from systemd: connection refused")
+        });
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_unit_whose_job_is_queued_will_restart_whatever_we_hear_of_it() {
+        let lines = reported(|units, work| {
+            for unit in units.keys().take(1) {
+                work.say(Event::Queued(unit.clone()));
+            }
+            Err(Fault::Silent("reset".to_owned()))
+        });
+        let expected = [
+            "a.service StillRestarting no answer from systemd: reset",
+            "b.service Failed no answer from systemd: reset",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_unit_is_reported_once() {
+        let lines = reported(|units, work| {
+            for unit in units.keys().chain(units.keys()) {
+                work.say(Event::Told(
+                    unit.clone(),
+                    UnitOutcome::Restarted,
+                    String::new(),
+                ));
+            }
+            Ok(())
+        });
+        assert_eq!(lines, ["a.service Restarted ", "b.service Restarted "]);
+    }
+}

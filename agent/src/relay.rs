@@ -192,3 +192,40 @@ fn pass_on(bytes: &mut [u8], to: &mut impl Write) -> io::Result<()> {
 fn raw(stream: impl AsFd) -> io::Result<File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried_comes_out_whole_and_is_wiped() {
+        let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let (mut out, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+        carry(&mut &bytes[..], &mut out, &mut chunk).unwrap();
+        assert!(out == bytes, "the bytes came out changed");
+        assert!(
+            chunk.iter().all(|byte| *byte == 0),
+            "bytes were left behind"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_passed_on_is_wiped_too() {
+        let (mut full, mut chunk) = ([0; 4], vec![0; CHUNK]);
+        let lost = carry(&mut &b"secret"[..], &mut &mut full[..], &mut chunk);
+        assert_eq!(lost.unwrap_err().kind(), io::ErrorKind::WriteZero);
+        assert!(
+            chunk.iter().all(|byte| *byte == 0),
+            "bytes were left behind"
+        );
+    }
+
+    #[test]
+    fn a_login_without_a_command_is_refused_without_its_words() {
+        for command in [None, Some(OsStr::new("\x1b]0;evil\x07"))] {
+            let refused = forced(command).unwrap_err();
+            assert_eq!(refused.exit(), 7);
+            assert!(!refused.to_string().contains("evil"), "{refused}");
+        }
+    }
+}
