@@ -8,6 +8,9 @@ use keys_protocol::{
 };
 use keys_tests::{Inside, Push, Session, Sshd};
 
+/// What a change is called, and the change.
+type Changes<'a, T> = &'a [(&'a str, fn(&mut T))];
+
 /// A host with one key on it, and how its folder of keys looked then.
 struct Standing {
     sshd: Sshd,
@@ -293,7 +296,7 @@ fn an_end_of_input_without_commit_changes_nothing_wherever_it_is() {
 #[test]
 fn a_commit_that_does_not_say_what_was_sent_is_refused() {
     let host = host();
-    let wrong: &[(&str, fn(&mut Commit))] = &[
+    let wrong: Changes<Commit> = &[
         ("count", |commit| commit.keys += 1),
         ("bytes", |commit| commit.bytes -= 1),
         ("transcript", |commit| commit.transcript = Digest([0; 32])),
@@ -370,7 +373,7 @@ fn a_commit_before_the_keys_is_refused_and_a_second_one_too() {
 #[test]
 fn a_version_or_a_feature_that_the_agent_does_not_know_is_refused_by_name() {
     let host = host();
-    let wrong: &[(&str, fn(&mut Push))] = &[
+    let wrong: Changes<Push> = &[
         ("2", |push| push.manifest.protocol = 2),
         ("telepathy", |push| {
             push.manifest.requires = "telepathy".to_owned();
@@ -394,7 +397,7 @@ fn a_version_or_a_feature_that_the_agent_does_not_know_is_refused_by_name() {
 
 #[test]
 fn a_key_that_the_host_refuses_fails_alone() {
-    let wrong: &[(&str, fn(&mut Key))] = &[
+    let wrong: Changes<Key> = &[
         ("nobody-of-that-name", |key| {
             key.owner = Principal::Name("nobody-of-that-name".to_owned());
         }),
