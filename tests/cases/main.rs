@@ -11,5 +11,7 @@ mod architecture;
 mod lab;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
+/// Protocol version 1 as it was once said: what was right then is right now.
+mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
 mod wire;

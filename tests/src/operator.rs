@@ -127,12 +127,12 @@ impl Operator {
         write(&self.path(name), bytes.as_ref(), 0o600);
     }
 
-    /// Writes `keys.toml`: what is needed to use the hosts this operator knows, then `text`.
+    /// Writes `keys.toml`: `text`, then what is needed to use the hosts that this operator knows.
     pub fn manifest(&self, text: &str) {
         let config = self.ssh("config");
         self.write(
             "keys.toml",
-            format!("[ssh]\nconfig = \"{}\"\n\n{text}", config.display()),
+            format!("{text}\n[ssh]\nconfig = \"{}\"\n", config.display()),
         );
     }
 
