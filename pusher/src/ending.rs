@@ -82,20 +82,35 @@ impl Ending {
 
 fn missing_agent(host: &Host, said: &str) -> Failure {
     let place = &host.destination;
-    let port = place
-        .port()
-        .map(|port| format!("-p {port} "))
-        .unwrap_or_default();
-    let login = place
-        .user()
-        .map(|user| format!("{user}@"))
-        .unwrap_or_default();
+    let port = place.port().map(|port| format!("-p {port} "));
+    let login = place.user().map(|user| format!("{user}@"));
+    let target = [
+        port.unwrap_or_default(),
+        login.unwrap_or_default(),
+        place.host().to_owned(),
+    ];
     Failure::new(Exit::Failed, format!("no agent on the host: {said}")).hint(format!(
-        "install it: ssh {port}{login}{} '{INSTALL}' < keys-agent",
-        place.host()
+        "install it: {}",
+        INSTALL.replace("HOST", &target.concat())
     ))
 }
 
-/// The one documented command, see `docs/install.md`.
-const INSTALL: &str = "umask 022; cat > /usr/local/bin/.keys-agent && chmod 0755 /usr/local/bin/.keys-agent && \
-                       mv /usr/local/bin/.keys-agent /usr/local/bin/keys-agent && keys-agent install";
+/// The one documented command, as `docs/install.md` has it for `root@HOST`. The sum is checked on the host because a
+/// connection that breaks looks like a file that ends.
+const INSTALL: &str = concat!(
+    r#"ssh HOST "cd /usr/local/bin && cat > keys-agent.new && "#,
+    r#"echo $(sha256sum < keys-agent | cut -c1-64) '' keys-agent.new | sha256sum -c --quiet && "#,
+    r#"chmod 0755 keys-agent.new && mv keys-agent.new keys-agent && ./keys-agent install" < keys-agent"#
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_installs_the_agent_is_the_documented_one() {
+        let page = include_str!("../../docs/install.md");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(page).contains(&words(&INSTALL.replace("HOST", "root@HOST"))));
+    }
+}
