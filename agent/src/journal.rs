@@ -5,10 +5,22 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender, SyncSender};
+use std::thread;
+use std::time::Duration;
 
 use keys_protocol::{KeyOutcome, KeyResult, Refusal, UnitOutcome, UnitResult, limits, printable};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::record::Origin;
+
+/// The thread that writes: sending to a journal that is stuck blocks for ever, and no push may wait for that.
+static WRITER: OnceLock<Option<SyncSender<Order>>> = OnceLock::new();
+/// The most entries that wait: one for each key of the largest push, and some.
+const QUEUE: usize = limits::KEYS as usize + 1024;
+/// How long the end of a process waits for the journal.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How much a line matters, as `syslog(3)` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +135,7 @@ fn stderr_is_journal() -> bool {
     said.is_ok_and(|said| is.is_ok_and(|is| is == said))
 }
 
-/// Sends one entry. A journal that is not there or does not listen never stops a push: the report to the pusher is
-/// the account that counts.
+/// Queues one entry. One that finds no room is lost: the report to the pusher is the account that counts.
 fn send(level: Level, text: &str, fields: &[(&str, &str)]) {
     let mut entry = vec![
         format!("MESSAGE={text}"),
@@ -132,6 +143,47 @@ fn send(level: Level, text: &str, fields: &[(&str, &str)]) {
         "SYSLOG_IDENTIFIER=keys-agent".to_owned(),
     ];
     entry.extend(fields.iter().map(|(name, value)| format!("{name}={value}")));
-    let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
-    let _unheard = systemd::journal::send(&entry);
+    if let Some(queue) = WRITER.get_or_init(start_writer) {
+        let _lost = queue.try_send(Order::Write(entry));
+    }
+}
+
+/// Waits a little until what was queued is written; called last.
+pub(crate) fn flush() {
+    let Some(Some(queue)) = WRITER.get() else {
+        return;
+    };
+    let (done, written) = mpsc::channel();
+    if queue.try_send(Order::Answer(done)).is_ok() {
+        let _late = written.recv_timeout(LAST_WORDS);
+    }
+}
+
+enum Order {
+    Write(Vec<String>),
+    /// Everything before this is written.
+    Answer(Sender<()>),
+}
+
+fn start_writer() -> Option<SyncSender<Order>> {
+    let (queue, orders) = mpsc::sync_channel(QUEUE);
+    // Signals are for the thread that waits for them; a new thread starts with the mask of this one.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = thread::Builder::new().spawn(move || {
+        for order in orders {
+            match order {
+                Order::Write(entry) => {
+                    let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
+                    let _unheard = systemd::journal::send(&entry);
+                }
+                Order::Answer(done) => {
+                    let _late = done.send(());
+                }
+            }
+        }
+    });
+    if let Ok(before) = before {
+        let _unchanged = before.thread_set_mask();
+    }
+    started.is_ok().then_some(queue)
 }

@@ -66,13 +66,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ended = harden::harden().and_then(|()| run(&words));
-    ExitCode::from(ended.unwrap_or_else(|failure| {
+    let exit = ended.unwrap_or_else(|failure| {
         note(Level::Warning, &failure.to_string());
         if let Some(hint) = failure.advice() {
             note(Level::Warning, &format!("hint: {hint}"));
         }
         failure.exit()
-    }))
+    });
+    journal::flush();
+    ExitCode::from(exit)
 }
 
 fn run(words: &[&str]) -> Result<u8, Failure> {
