@@ -190,7 +190,7 @@ impl Judge<'_> {
     fn left_alone(&self, there: &Present, wanted: &Wanted) -> Verdict {
         let name = &there.record.name;
         if there.record.manifest != self.push.manifest.id {
-            return Verdict::carried(there, KeyOutcome::Foreign);
+            return Verdict::foreign(there);
         }
         if self.inventory.reaches(name) {
             return Verdict::carried(there, KeyOutcome::Unchanged);
@@ -207,7 +207,7 @@ impl Judge<'_> {
         }
         let foreign = manifest.scope == Scope::Host && other.record.manifest != manifest.id;
         if foreign && manifest.purpose != Purpose::Reseed {
-            Verdict::carried(other, KeyOutcome::Foreign)
+            Verdict::foreign(other)
         } else {
             Verdict::carried_silently(other)
         }
@@ -374,22 +374,22 @@ mod tests {
             assert_eq!(outcome(&inventory, &push), expected);
         };
         let (a, b) = (("a", Some("1"), "0400"), ("web/b", Some("2"), "0440"));
-        check(&[a, b], "a Unchanged; web/b Unchanged; x Foreign");
+        check(&[a, b], "a Unchanged; web/b Unchanged; x Foreign theirs");
         check(
             &[("a", Some("!"), "0440"), b],
-            "a Changed content mode; web/b Unchanged; x Foreign; need 0; tell ours.service; differs",
+            "a Changed content mode; web/b Unchanged; x Foreign theirs; need 0; tell ours.service; differs",
         );
         check(
             &[a, ("web/b", Some("2"), "0400")],
-            "a Unchanged; web/b Changed mode; x Foreign; tell ours.service; differs",
+            "a Unchanged; web/b Changed mode; x Foreign theirs; tell ours.service; differs",
         );
         check(
             &[b, ("c", Some("4"), "0400")],
-            "web/b Unchanged; c New; a Removed; x Foreign; need 1; tell ours.service; differs",
+            "web/b Unchanged; c New; a Removed; x Foreign theirs; need 1; tell ours.service; differs",
         );
         check(
             &[("a", None, "0400"), b, ("d", None, "0400")],
-            "a Kept; web/b Unchanged; d Failed its source failed, and no version of it is here; x Foreign",
+            "a Kept; web/b Unchanged; d Failed its source failed, and no version of it is here; x Foreign theirs",
         );
         check(
             &[],

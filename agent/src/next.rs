@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use keys_protocol::{
     Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, UnitName, limits,
+    printable,
 };
 
 use crate::failure::Failure;
@@ -13,6 +14,9 @@ use crate::inventory::Inventory;
 use crate::place::PATH;
 use crate::push::{Push, Wanted};
 use crate::record::Record;
+
+/// How much of another manifest's id is said.
+const MANIFEST: usize = 200;
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,12 @@ impl Verdict {
     pub(crate) fn carried(present: &Present, outcome: KeyOutcome) -> Self {
         let make = present.file.map_or(Make::Absent, Make::Link);
         Self::placed(present.record.clone(), make, outcome, String::new())
+    }
+
+    /// The key as it is, as it is another manifest's.
+    pub(crate) fn foreign(present: &Present) -> Self {
+        let manifest = printable(&present.record.manifest, MANIFEST);
+        Self::carried(present, KeyOutcome::Foreign).because(manifest)
     }
 
     /// The key as it is, and nothing is said of it.
