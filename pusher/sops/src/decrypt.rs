@@ -133,7 +133,7 @@ impl Walk<'_> {
     /// Decrypts a comment if it must be, and returns whether it matches the rule.
     fn comment(&self, comment: &mut Leaf, matched: bool) -> Result<bool, Error> {
         let text = comment.utf8().unwrap_or_default();
-        let matches = self.rule.matches_comment(text);
+        let decides = self.rule.matches_comment(text);
         if self.rule.seals_comment(matched, text) {
             let aad = if self.aad.is_empty() { ":" } else { &self.aad };
             // Old versions left comments plain, and sops takes what it cannot decrypt for one.
@@ -145,7 +145,7 @@ impl Walk<'_> {
                 *comment = opened;
             }
         }
-        Ok(matches)
+        Ok(decides)
     }
 
     fn verify(self, metadata: &Metadata) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::cipher::DataKey;
-use crate::error::Error;
+use crate::error::{Error, line_after};
 use crate::metadata::{Metadata, WrappedKey};
 use crate::plain::Plain;
 use crate::tree::{Entry, Leaf, Map, Node};
@@ -29,16 +29,16 @@ impl Document {
     /// When it is larger or deeper than [`limits`] allow, not of the format, not UTF-8, has two
     /// fields of one name, or no metadata as sops writes it.
     pub fn parse(bytes: &[u8], format: Format) -> Result<Self, Error> {
-        if bytes.len() > limits::BYTES {
-            return Err(Error::TooLarge);
+        let limit = match format {
+            Format::Yaml => limits::YAML_BYTES,
+            _ => limits::BYTES,
+        };
+        if bytes.len() > limit {
+            return Err(Error::TooLarge(limit));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| {
-            let before = &bytes[..e.valid_up_to()];
-            Error::Syntax {
-                format,
-                line: 1 + before.iter().filter(|b| **b == b'\n').count(),
-                rule: "not UTF-8".to_owned(),
-            }
+            let line = line_after(&bytes[..e.valid_up_to()]);
+            Error::syntax(format, line, "not UTF-8")
         })?;
         let (documents, block) = split(text, format)?;
         let metadata = Metadata::parse(&block)?;

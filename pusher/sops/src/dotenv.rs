@@ -25,11 +25,9 @@ pub(crate) fn read(text: &str) -> Result<(Map, Map), Error> {
             fields.0.push(Entry::Comment(comment));
             continue;
         }
-        let (name, value) = line.split_once('=').ok_or_else(|| Error::Syntax {
-            format: Format::Dotenv,
-            line: number + 1,
-            rule: "`=` is wanted".to_owned(),
-        })?;
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| Error::syntax(Format::Dotenv, number + 1, "`=` is wanted"))?;
         let value = Node::Leaf(Leaf::new(Kind::Str, value.replace("\\n", "\n")));
         match name.strip_prefix(METADATA) {
             Some(name) => metadata.0.push(Entry::Field(name.to_owned(), value)),

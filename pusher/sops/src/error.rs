@@ -8,14 +8,17 @@ use crate::Format;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file is larger than [`limits::BYTES`](crate::limits::BYTES).
-    #[error("the file is larger than 16 MiB")]
-    TooLarge,
+    /// The file is larger than [`limits`](crate::limits) allow.
+    #[error("the file is larger than {} MiB", .0 >> 20)]
+    TooLarge(
+        /// The limit, in bytes.
+        usize,
+    ),
     /// Maps or lists lie deeper than [`limits::DEPTH`](crate::limits::DEPTH).
     #[error("maps and lists are nested more than 200 deep")]
     TooDeep,
     /// There are more than [`limits::NODES`](crate::limits::NODES) values.
-    #[error("there are more than 200000 values")]
+    #[error("there are more than 100000 values")]
     TooMany,
     /// The file is not what its format says.
     #[error("not {format} that sops reads: line {line}: {rule}")]
@@ -85,6 +88,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn syntax(format: Format, line: usize, rule: &str) -> Self {
+        Self::Syntax {
+            format,
+            line,
+            rule: rule.to_owned(),
+        }
+    }
+
     /// Returns what may help, for a line of its own.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -105,6 +116,11 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Returns the number of the line that comes after `text`, from 1.
+pub(crate) fn line_after(text: &[u8]) -> usize {
+    text.split(|byte| *byte == b'\n').count()
 }
 
 /// Returns a name as a message shows it: control characters escaped, and not longer than a line.

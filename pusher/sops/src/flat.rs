@@ -38,14 +38,19 @@ fn steps(name: &str) -> Option<Vec<Step<'_>>> {
     const MAP: &str = "__map_";
     const LIST: &str = "__list_";
     let mut steps = Vec::new();
-    let mut rest = name;
-    let mut is_index = false;
-    loop {
-        let end = match (rest.find(MAP), rest.find(LIST)) {
-            (Some(map), Some(list)) => Some(map.min(list)),
-            (map, list) => map.or(list),
+    let (mut start, mut is_index) = (0, false);
+    // Every place a separator may be at, and the end.
+    let places = name.match_indices('_').map(|(at, _)| at);
+    for at in places.chain([name.len()]) {
+        let rest = &name[at..];
+        let (separator, index_follows) = match () {
+            () if at < start => continue,
+            () if rest.starts_with(MAP) => (MAP, false),
+            () if rest.starts_with(LIST) => (LIST, true),
+            () if rest.is_empty() => ("", false),
+            () => continue,
         };
-        let part = &rest[..end.unwrap_or(rest.len())];
+        let part = &name[start..at];
         steps.push(if is_index {
             Step::Index(part.parse().ok()?)
         } else {
@@ -54,12 +59,9 @@ fn steps(name: &str) -> Option<Vec<Step<'_>>> {
         if steps.len() > limits::DEPTH {
             return None;
         }
-        let Some(end) = end else {
-            return Some(steps);
-        };
-        is_index = rest[end..].starts_with(LIST);
-        rest = &rest[end + if is_index { LIST.len() } else { MAP.len() }..];
+        (start, is_index) = (at + separator.len(), index_follows);
     }
+    Some(steps)
 }
 
 /// A tree that is still growing.

@@ -1,8 +1,11 @@
 //! Reads JSON into a tree that keeps the order of fields and the exact value of numbers.
 
 use crate::Format;
-use crate::error::Error;
+use crate::error::{Error, line_after};
 use crate::tree::{Budget, Kind, Leaf, Map, MapBuilder, Node};
+
+/// The longest number, in bytes; doubles have at most a thousand digits that matter.
+const LONGEST_NUMBER: usize = 4096;
 
 /// Reads a file that holds one object.
 pub(crate) fn read(text: &str) -> Result<Map, Error> {
@@ -32,12 +35,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn refuse(&self, rule: &str) -> Error {
-        let before = &self.text.as_bytes()[..self.at.min(self.text.len())];
-        Error::Syntax {
-            format: Format::Json,
-            line: 1 + before.iter().filter(|b| **b == b'\n').count(),
-            rule: rule.to_owned(),
-        }
+        let line = line_after(&self.text.as_bytes()[..self.at]);
+        Error::syntax(Format::Json, line, rule)
     }
 
     fn peek(&self) -> Option<u8> {
@@ -118,38 +117,33 @@ impl Reader<'_> {
 
     fn string(&mut self) -> Result<String, Error> {
         let rest = &self.text[self.at..];
-        let mut escaped = false;
-        let mut bytes = rest.bytes().enumerate();
-        if bytes.next().map(|(_, b)| b) != Some(b'"') {
-            return Err(self.refuse("a string is wanted"));
+        let length = string_length(rest.as_bytes());
+        let string = length.and_then(|length| serde_json::from_str(&rest[..length]).ok());
+        match (string, length) {
+            (Some(string), Some(length)) => {
+                self.at += length;
+                Ok(string)
+            }
+            _ => Err(self.refuse("a string is wanted")),
         }
-        let end = bytes.find_map(|(at, byte)| {
-            let ends = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends.then_some(at + 1)
-        });
-        let string = end
-            .and_then(|end| serde_json::from_str(&rest[..end]).ok())
-            .ok_or_else(|| self.refuse("a string that is not JSON"))?;
-        self.at += end.unwrap_or_default();
-        Ok(string)
     }
 
     fn number(&mut self) -> Result<Leaf, Error> {
         let rest = &self.text[self.at..];
-        let end = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.'))
-            .unwrap_or(rest.len());
-        let text = &rest[..end];
+        let part_of_number = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        let bytes = rest.bytes().take(LONGEST_NUMBER + 1);
+        let length = bytes.take_while(part_of_number).count();
+        let text = &rest[..length];
         if !is_number(text) {
             return Err(self.refuse("a number that is not JSON"));
         }
         let leaf = match (text.parse::<i64>(), text.parse::<f64>()) {
+            _ if length > LONGEST_NUMBER => return Err(self.refuse("a number of too many digits")),
             (Ok(int), _) => Leaf::new(Kind::Int, int.to_string()),
             (_, Ok(float)) if float.is_finite() => Leaf::float(float),
             _ => return Err(self.refuse("a number that no double holds")),
         };
-        self.at += end;
+        self.at += length;
         Ok(leaf)
     }
 
@@ -166,6 +160,21 @@ impl Reader<'_> {
             }
         }
         Err(self.refuse("a value is wanted"))
+    }
+}
+
+/// Returns the length of the string that `rest` starts with, with its quotes.
+fn string_length(rest: &[u8]) -> Option<usize> {
+    let (b'"', inner) = rest.split_first()? else {
+        return None;
+    };
+    let mut at = 0;
+    loop {
+        match inner.get(at)? {
+            b'"' => return Some(at + 2),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub enum WrappedKey {
         /// The armored age file.
         enc: String,
     },
-    /// By OpenPGP: an armored message.
+    /// By `gpg`: an armored message.
     Pgp {
         /// The fingerprint of the key.
         fingerprint: String,

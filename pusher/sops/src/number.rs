@@ -1,13 +1,15 @@
 //! Doubles as Go prints them: by yaml's `%g` and by encoding/json.
 
-/// The shortest decimal digits of a finite double, and the power of ten of the first.
-struct Digits {
+/// A finite double in scientific notation.
+struct Decimal {
     negative: bool,
+    /// The fewest digits that say it.
     digits: String,
+    /// The power of ten of the first digit.
     exponent: i32,
 }
 
-impl Digits {
+impl Decimal {
     fn of(number: f64) -> Self {
         let scientific = format!("{:e}", number.abs());
         let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -38,9 +40,9 @@ pub(crate) fn yaml(number: f64) -> String {
         let sign = if number < 0.0 { "-" } else { "" };
         return format!("{sign}.inf");
     }
-    let digits = Digits::of(number);
-    if digits.exponent < -4 || digits.exponent >= 6 {
-        digits.scientific(2)
+    let decimal = Decimal::of(number);
+    if decimal.exponent < -4 || decimal.exponent >= 6 {
+        decimal.scientific(2)
     } else {
         number.to_string()
     }
@@ -53,7 +55,7 @@ pub(crate) fn json(number: f64) -> Option<String> {
     }
     let size = number.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {
-        Some(Digits::of(number).scientific(1))
+        Some(Decimal::of(number).scientific(1))
     } else {
         Some(number.to_string())
     }

@@ -1,4 +1,4 @@
-//! Combines Shamir shares as HashiCorp's scheme has them, which sops took over.
+//! Combines Shamir shares as Vault's scheme has them, which sops took over.
 //!
 //! A share is the values of one polynomial per byte of the secret, and as last byte the point `x` they were taken at.
 //! The field is GF(2^8) modulo x^8 + x^4 + x^3 + x + 1; the secret is at 0. Nothing here branches or indexes by a
@@ -58,12 +58,12 @@ fn multiply(a: u8, b: u8) -> u8 {
 mod tests {
     use super::*;
 
-    /// The polynomials 42 + 7x + 99x² and 0 + 255x + x², at x.
+    /// The polynomials 2a + 7x + 63x² and 0 + ffx + x², at x.
     fn share(x: u8) -> Zeroizing<Vec<u8>> {
         let square = multiply(x, x);
         Zeroizing::new(vec![
-            42 ^ multiply(7, x) ^ multiply(99, square),
-            multiply(255, x) ^ square,
+            0x2a ^ multiply(0x07, x) ^ multiply(0x63, square),
+            multiply(0xff, x) ^ square,
             x,
         ])
     }
@@ -81,10 +81,10 @@ mod tests {
     fn enough_shares_give_the_secret_whichever_they_are() {
         for points in [[1, 2, 3], [3, 1, 200], [255, 254, 17]] {
             let secret = combine(&points.map(share)).unwrap();
-            assert_eq!(*secret, [42, 0], "{points:?}");
+            assert_eq!(*secret, [0x2a, 0], "{points:?}");
         }
         let too_few = combine(&[share(1), share(2)]).unwrap();
-        assert_ne!(*too_few, [42, 0]);
+        assert_ne!(*too_few, [0x2a, 0]);
     }
 
     #[test]

@@ -113,11 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse<T>(&self, rule: &str) -> Result<T, Error> {
-        Err(Error::Syntax {
-            format: Format::Ini,
-            line: self.number,
-            rule: rule.to_owned(),
-        })
+        Err(Error::syntax(Format::Ini, self.number, rule))
     }
 
     fn take(&mut self, line: &'a str) -> Result<(), Error> {

@@ -16,7 +16,7 @@ pub(crate) fn write(map: &Map) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         let is_default = index == 0 && name.eq_ignore_ascii_case("DEFAULT");
         let mut entries = &section.0[..];
         if let [Entry::Comment(comment), rest @ ..] = entries {
-            write_comment(&mut text, comment)?;
+            write_comment(&mut text, comment, |line| line)?;
             entries = rest;
         }
         if is_default && section.fields().next().is_none() {
@@ -52,7 +52,7 @@ fn write_fields(text: &mut Text, entries: &[Entry]) -> Result<(), &'static str> 
             Entry::Field(..) => None,
         });
         if let Some(comment) = comments.last() {
-            write_comment(text, comment)?;
+            write_comment(text, comment, str::trim)?;
         }
         let Entry::Field(_, Node::Leaf(leaf)) = entry else {
             return Err("an ini file holds strings only");
@@ -95,22 +95,24 @@ fn write_value(text: &mut Text, value: &str) {
     text.push(quote);
 }
 
-fn write_comment(text: &mut Text, comment: &Leaf) -> Result<(), &'static str> {
+/// Writes the lines of a comment, as much of each as `kept` returns.
+fn write_comment(
+    text: &mut Text,
+    comment: &Leaf,
+    kept: fn(&str) -> &str,
+) -> Result<(), &'static str> {
     let comment = comment.utf8().ok_or("an ini file holds text only")?;
     if comment.is_empty() {
         return Ok(());
     }
     for line in comment.split('\n') {
-        match line.chars().next() {
-            Some(mark @ ('#' | ';')) => {
-                text.push(mark.to_string());
-                text.push(" ");
-                text.push(line[1..].trim());
-            }
-            _ => {
-                text.push("; ");
-                text.push(line.trim());
-            }
+        if line.starts_with(['#', ';']) {
+            text.push(&line[..1]);
+            text.push(" ");
+            text.push(line[1..].trim());
+        } else {
+            text.push("; ");
+            text.push(kept(line));
         }
         text.push("\n");
     }

@@ -8,7 +8,7 @@ use granit_parser::{
     ErrorKind, Event, Options, Parser, Placement, ScalarStyle, ScanError, Span, Tag,
 };
 
-use crate::error::Error;
+use crate::error::{Error, line_after};
 use crate::tree::Map;
 use crate::{Format, limits};
 
@@ -37,10 +37,12 @@ pub(crate) fn read(text: &str) -> Result<Vec<Map>, Error> {
 /// Refuses what is a line break in YAML 1.1, and so for sops, but a character like others in YAML 1.2, and so for the
 /// parser: the text would be read differently. In double quotes they can be escaped.
 fn refuse_old_line_breaks(text: &str) -> Result<(), Error> {
-    match text.find(['\u{85}', '\u{2028}', '\u{2029}']) {
+    // One at a time, as the search for one character is far faster than for any of three.
+    let found = ['\u{85}', '\u{2028}', '\u{2029}'].map(|c| text.find(c));
+    match found.into_iter().flatten().min() {
         None => Ok(()),
         Some(at) => Err(syntax(
-            1 + text[..at].matches('\n').count(),
+            line_after(&text.as_bytes()[..at]),
             "a line break that only YAML 1.1 knows",
         )),
     }
@@ -48,6 +50,8 @@ fn refuse_old_line_breaks(text: &str) -> Result<(), Error> {
 
 fn options() -> Options {
     granit_parser::options! {
+        // sops writes none, and many take long to read.
+        disallow_directives: true,
         max_buffered_comment_events: limits::NODES,
         flow_nesting_limit: limits::DEPTH + 1,
         block_nesting_limit: limits::DEPTH + 1,
@@ -98,11 +102,7 @@ fn own_tag(tag: &Tag) -> Option<&str> {
 }
 
 fn syntax(line: usize, rule: &str) -> Error {
-    Error::Syntax {
-        format: Format::Yaml,
-        line,
-        rule: rule.to_owned(),
-    }
+    Error::syntax(Format::Yaml, line, rule)
 }
 
 /// Says where and why the text is no YAML; the parser's words quote nothing of it but single characters.

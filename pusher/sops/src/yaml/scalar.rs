@@ -27,7 +27,6 @@ impl Scalar<'_> {
         };
         let tag = match self.tag {
             None => return untagged(),
-            Some("str" | "merge") => return Ok(string(text)),
             Some("binary") => return binary(text),
             Some(tag @ ("bool" | "int" | "float" | "null" | "timestamp")) => tag,
             // Other tags are dropped, and what they stood on is a string.
@@ -88,21 +87,20 @@ fn number(text: &str) -> Result<Leaf, &'static str> {
         [b'+', ..] => (1, &digits[1..]),
         _ => (1, &digits[..]),
     };
-    match integer(unsigned) {
-        Some(size) => match i64::try_from(sign * i128::from(size)) {
+    if let Some(size) = integer(unsigned) {
+        match i64::try_from(sign * i128::from(size)) {
             Ok(int) => return Ok(Leaf::new(Kind::Int, int.to_string())),
             // Only what has no sign is tried as unsigned, and sops then stops at it.
             Err(_) if unsigned.len() == digits.len() => {
                 return Err("an integer beyond 63 bits, at which sops stops");
             }
             Err(_) => {}
-        },
-        None => {}
+        }
     }
     Ok(float(&digits).map_or_else(|| string(text), Leaf::float))
 }
 
-/// Reads a size as Go's ParseInt does with base 0: a leading zero means octal.
+/// Reads a size as Go's `ParseInt` does with base 0: a leading zero means octal.
 fn integer(digits: &str) -> Option<u64> {
     let (digits, radix) = match digits.as_bytes() {
         [b'0', b'x' | b'X', ..] => (&digits[2..], 16),

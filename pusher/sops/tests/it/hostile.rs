@@ -1,0 +1,156 @@
+//! Files made to cost memory or time are refused before they do.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use keys_sops::{Document, Error, Format, limits};
+
+/// How long any file may take, in a debug build.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Returns how long this thread has computed; other tests and other people do not count.
+fn computed() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn check(what: &str, format: Format, text: &str) -> Error {
+    let start = computed();
+    let error = Document::parse(text.as_bytes(), format)
+        .err()
+        .unwrap_or_else(|| panic!("{what} was accepted"));
+    let took = computed().saturating_sub(start);
+    assert!(took < LIMIT, "{what}: refused after {took:?}");
+    error
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let deep = 100_000;
+    for (what, format, text) in [
+        ("lists", Format::Yaml, format!("a: {}", "[".repeat(deep))),
+        ("maps", Format::Yaml, format!("a: {}", "{a: ".repeat(deep))),
+        (
+            "block lists",
+            Format::Yaml,
+            format!("a:\n{}", "- ".repeat(deep)),
+        ),
+        (
+            "lists",
+            Format::Json,
+            format!("{{\"a\": {}", "[".repeat(deep)),
+        ),
+        ("maps", Format::Json, "{\"a\": ".repeat(deep)),
+    ] {
+        let error = check(what, format, &text);
+        assert_eq!(error, Error::TooDeep, "{format} {what}");
+    }
+    check("keys of keys", Format::Yaml, &"? ".repeat(deep));
+    let indented = (0..3000).fold(String::new(), |mut text, depth| {
+        writeln!(text, "{}a:", " ".repeat(depth)).unwrap();
+        text
+    });
+    assert_eq!(check("indents", Format::Yaml, &indented), Error::TooDeep);
+    let flat = format!("sops_a{}=1\n", "__list_0".repeat(deep));
+    check("a flattened name", Format::Dotenv, &flat);
+}
+
+#[test]
+fn aliases_do_not_multiply() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..40 {
+        let list = vec![format!("*a{}", n - 1); 9].join(", ");
+        writeln!(text, "a{n}: &a{n} [{list}]").unwrap();
+    }
+    let error = check("a billion laughs", Format::Yaml, &text);
+    assert!(error.to_string().contains("aliases"), "{error}");
+    check("an alias of itself", Format::Yaml, "a: &a [*a]\n");
+}
+
+/// Heads, and what follows them over and over: `N` is another number each time.
+const LARGE: [(Format, &str, &str); 49] = [
+    (Format::Yaml, "a:\n", "- a\n"),
+    (Format::Yaml, "a: [", "a,"),
+    (Format::Yaml, "", "kN: 1\n"),
+    (Format::Yaml, "", "a: 1\n"),
+    (Format::Yaml, "", "---\n"),
+    (Format::Yaml, "", "---\n...\n"),
+    (Format::Yaml, "", "#\n"),
+    (Format::Yaml, "a:\n", "- a #\n"),
+    (Format::Yaml, "", "\n"),
+    (Format::Yaml, "a: ", " "),
+    (Format::Yaml, "a: ", "x"),
+    (Format::Yaml, "a: ", "1"),
+    (Format::Yaml, "a: ", "_1"),
+    (Format::Yaml, "a: ", "x\n "),
+    (Format::Yaml, "a: \"", "\\n"),
+    (Format::Yaml, "a: '", "''"),
+    (Format::Yaml, "", "x"),
+    (Format::Yaml, "? ", "x"),
+    (Format::Yaml, "a: >\n", " x\n"),
+    (Format::Yaml, "a: |\n", " x\n"),
+    (Format::Yaml, "", "kN: &aN 1\n"),
+    (Format::Yaml, "", "kN: !aN 1\n"),
+    (Format::Yaml, "", "%TAG !N! tag:x,2000:\n"),
+    (Format::Yaml, "a: &", "x"),
+    (Format::Yaml, "a: !", "x"),
+    (Format::Yaml, "\u{feff}", "\t"),
+    (Format::Json, "{\"a\": [", "1,"),
+    (Format::Json, "{", "\"N\":{},"),
+    (Format::Json, "", " "),
+    (Format::Json, "{\"a\": \"", "x"),
+    (Format::Json, "{\"a\": \"", "\\\""),
+    (Format::Json, "{\"a\": ", "1"),
+    (Format::Dotenv, "", "a=\n"),
+    (Format::Dotenv, "", "#\n"),
+    (Format::Dotenv, "", "\n"),
+    (Format::Dotenv, "", "sops_N=\n"),
+    (Format::Dotenv, "sops_a", "__map_a"),
+    (Format::Dotenv, "sops_a", "_"),
+    (Format::Dotenv, "a=", "\\n"),
+    (Format::Dotenv, "", "a"),
+    (Format::Ini, "", "N=\n"),
+    (Format::Ini, "", "a=\n"),
+    (Format::Ini, "", "-=\n"),
+    (Format::Ini, "", "[a]\n"),
+    (Format::Ini, "", ";\n"),
+    (Format::Ini, "a=", "x\\\n"),
+    (Format::Ini, "a=`", "x\n"),
+    (Format::Ini, "a=\"\"\"", "\"\"\"\\\n"),
+    (Format::Ini, "", "["),
+];
+
+/// Returns a file of nearly `limit` bytes.
+fn fill(limit: usize, head: &str, part: &str) -> String {
+    let Some((before, after)) = part.split_once('N') else {
+        return head.to_owned() + &part.repeat((limit - head.len()) / part.len());
+    };
+    let mut text = head.to_owned();
+    for n in 0.. {
+        if text.len() + part.len() + 8 > limit {
+            break;
+        }
+        write!(text, "{before}{n}{after}").unwrap();
+    }
+    text
+}
+
+#[test]
+fn large_files_are_refused_or_bounded() {
+    for (format, limit) in [
+        (Format::Binary, limits::BYTES),
+        (Format::Yaml, limits::YAML_BYTES),
+    ] {
+        let error = check("50 MiB", format, &" ".repeat(50 << 20));
+        assert_eq!(error, Error::TooLarge(limit));
+    }
+    for (format, head, part) in LARGE {
+        let limit = match format {
+            Format::Yaml => limits::YAML_BYTES,
+            _ => limits::BYTES,
+        };
+        let what = format!("{format} {head:?} {part:?}");
+        check(&what, format, &fill(limit, head, part));
+    }
+}
