@@ -47,10 +47,9 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
         Some(new) => (new.number, Some(&new.folder)),
         None => inventory.standing(),
     };
-    let outcome = report::report(session, &next, standing, &aftermath);
-    // Last: a journal that is stuck keeps back neither the report nor the units.
+    // Only queued here: a journal that is stuck keeps back neither the units nor the report.
     journal::push(standing.0, &push.origin(), &next.results);
-    Ok(outcome)
+    Ok(report::report(session, &next, standing, &aftermath))
 }
 
 /// Says which bodies are to be sent.
