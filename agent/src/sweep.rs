@@ -1,6 +1,7 @@
 //! Removing what is no longer, or never was, the committed generation.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -68,6 +69,7 @@ pub(crate) fn retire_before(place: &Place, number: u64) -> Result<(), Failure> {
         return Ok(());
     }
     Command::new("/proc/self/exe")
+        .arg0("keys-agent")
         .args(["retire", &number.to_string()])
         .env_clear()
         .stdin(Stdio::null())
