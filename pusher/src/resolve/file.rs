@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, LARGEST, Run, blocking};
+use crate::resolve::{Answers, Kind, LARGEST, Run};
 use crate::source::{for_host, shown};
 
 /// `secrets/x`, relative to the manifest's folder and below it.
@@ -44,11 +44,9 @@ impl Kind for FileSource {
     }
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
-        blocking(move || {
-            let file = open_below(&run.settings.root, &self.0).map_err(|f| f.at(&self))?;
-            Ok(vec![read(&file, LARGEST).map_err(|f| f.at(&self))])
-        })
-        .await
+        // On the task's own thread: handing a small file to another one costs more than reading it.
+        let file = open_below(&run.settings.root, &self.0).map_err(|f| f.at(&self))?;
+        Ok(vec![read(&file, LARGEST).map_err(|f| f.at(&self))])
     }
 }
 
