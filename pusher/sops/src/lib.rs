@@ -28,14 +28,16 @@
 //!
 //! Before any value is handed out, all are decrypted and the MAC is compared. A value that the rules want encrypted and
 //! that is not, is refused; so are values that were moved to another field. What sops itself does not authenticate is
-//! the metadata, and the *names* of fields whose values are not encrypted; see [`Value::is_encrypted`].
+//! the metadata, the *type* of an encrypted value (`42` may become a string), and the *names* of fields whose values are not
+//! encrypted or are empty; see [`Value::is_encrypted`].
 //!
 //! # What is refused
 //!
 //! On purpose, and different from sops: files over [`limits`], two fields of one name (in JSON, and in any document of
-//! a YAML file), YAML aliases (sops expands them when it encrypts), text after an encrypted value or after the JSON
-//! object, files that are not UTF-8 (encrypted values may be any bytes), regexes that do not compile, and the extraction
-//! of `null`, of comments, and of maps and lists in YAML other than as JSON.
+//! a YAML file), what YAML has and sops does not write (anchors, aliases, directives, the line breaks that only YAML 1.1
+//! knows, comments out of line with the list they are in), text after an encrypted value or after the JSON object,
+//! files that are not UTF-8 (encrypted values may be any bytes), regexes that do not compile, and the extraction of
+//! `null`, of comments, and of maps and lists other than as JSON.
 
 mod cipher;
 mod decrypt;

@@ -139,7 +139,7 @@ impl Builder {
             }
             None => 0,
         };
-        self.place(before);
+        self.place(before)?;
         self.newest = None;
         self.open.push(Frame {
             contents,
@@ -151,7 +151,7 @@ impl Builder {
 
     pub(super) fn leaf(&mut self, leaf: Leaf, style: ScalarStyle, span: Span) -> Result<(), Error> {
         self.budget.spend(self.open.len() + 1)?;
-        self.place(self.pending.len());
+        self.place(self.pending.len())?;
         let line = span.start.line();
         let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
         match self.open.last_mut().map(|frame| &mut frame.contents) {
@@ -167,36 +167,45 @@ impl Builder {
             Some(_) => {
                 self.add(Node::Leaf(leaf))?;
                 // A block scalar ends where the next line begins.
-                self.newest = Some(span.end.line() - usize::from(block));
+                self.newest = Some(span.end.line().saturating_sub(usize::from(block)));
             }
         }
         Ok(())
     }
 
     pub(super) fn close(&mut self, span: Span) -> Result<(), Error> {
-        let Some(frame) = self.open.last() else {
+        let Some(mut frame) = self.open.pop() else {
             return Ok(());
         };
         let (column, flow) = (frame.column, frame.flow);
-        let inside = |c: &&Comment| c.column >= column;
-        self.place(self.pending.iter().take_while(inside).count());
-        let node = match self.open.pop().map(|frame| frame.contents) {
-            Some(Contents::Map { map, .. }) => Node::Map(map.finish()),
-            Some(Contents::List(list)) => Node::List(list),
-            None => return Ok(()),
+        let inside = |c: &&Comment| flow || c.column >= column;
+        let count = self.pending.iter().take_while(inside).count();
+        for comment in self.pending.drain(..count) {
+            frame.add_comment(comment.text);
+        }
+        let node = match frame.contents {
+            Contents::Map { map, .. } => Node::Map(map.finish()),
+            Contents::List(list) => Node::List(list),
         };
         self.add(node)?;
         self.newest = flow.then(|| span.end.line());
         Ok(())
     }
 
-    /// Puts the first `count` pending comments into the innermost container.
-    fn place(&mut self, count: usize) {
+    /// Puts the first `count` pending comments before what comes next in the innermost container.
+    fn place(&mut self, count: usize) -> Result<(), Error> {
         if let Some(frame) = self.open.last_mut() {
             for comment in self.pending.drain(..count) {
+                let aligned = comment.inline || comment.column == frame.column;
+                if !aligned && matches!(frame.contents, Contents::List(_)) {
+                    // Go's yaml may count it elsewhere, and an index then means another item.
+                    let rule = "a comment that is not in line with the items of its list";
+                    return Err(syntax(comment.line, rule));
+                }
                 frame.add_comment(comment.text);
             }
         }
+        Ok(())
     }
 
     /// Puts a finished node where it belongs.

@@ -60,7 +60,12 @@ fn options() -> Options {
 
 fn take(builder: &mut Builder, event: &Event<'_>, span: Span) -> Result<(), Error> {
     let start = span.start;
-    let refuse = |rule: &str| Err(syntax(start.line(), rule));
+    if event.anchor_id().is_some() || event.is_alias() {
+        return Err(syntax(
+            start.line(),
+            "anchors and aliases are not read: sops writes none",
+        ));
+    }
     match event {
         Event::Scalar(text, style, _, tag) => {
             let scalar = Scalar {
@@ -87,7 +92,6 @@ fn take(builder: &mut Builder, event: &Event<'_>, span: Span) -> Result<(), Erro
             builder.close_document();
             Ok(())
         }
-        Event::Alias(_) => refuse("aliases are not read: sops writes none"),
         _ => Ok(()),
     }
 }

@@ -130,7 +130,7 @@ fn is_simple(string: &str) -> bool {
         tag: None,
     };
     let lower = string.to_ascii_lowercase();
-    string.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '/')
+    string.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '/')
         && !string.ends_with(' ')
         && string
             .bytes()

@@ -51,7 +51,7 @@ impl Fixture {
     }
 
     /// What each recipient unwraps.
-    fn keys(&self) -> HashMap<String, Vec<u8>> {
+    pub(crate) fn keys(&self) -> HashMap<String, Vec<u8>> {
         let line = |line: &str| {
             let (recipient, key) = line.split_once(' ').unwrap();
             (recipient.to_owned(), unhex(key))

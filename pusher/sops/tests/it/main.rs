@@ -7,6 +7,7 @@
 
 mod fixture;
 mod hostile;
+mod robust;
 mod tampering;
 
 mod values;

