@@ -72,7 +72,7 @@ pub enum Error {
         field: String,
         /// The map or list it is missing in.
         at: String,
-        /// What that has.
+        /// What that has, escaped for a terminal.
         siblings: Vec<String>,
     },
     /// What is at a path cannot be had in the form that was asked for.

@@ -34,10 +34,10 @@ impl Plain {
         let top = self.documents.first();
         let mut node = top
             .and_then(|document| document.get(first.as_ref()))
-            .ok_or_else(|| missing(path, 0, top.map(names).unwrap_or_default()))?;
+            .ok_or_else(|| missing(path, 0, &self.fields()))?;
         for (depth, step) in rest.iter().enumerate() {
             node = child(node, step.as_ref())
-                .ok_or_else(|| missing(path, depth + 1, node_names(node)))?;
+                .ok_or_else(|| missing(path, depth + 1, &node_names(node)))?;
         }
         Ok(Value {
             node,
@@ -100,7 +100,7 @@ impl Plain {
             .all(|map| map.fields().all(|(_, value)| sealed(value)))
     }
 
-    /// Returns the names at the top of the document.
+    /// Returns the names at the top of the document, as they are in the file: escape them before a terminal sees them.
     #[must_use]
     pub fn fields(&self) -> Vec<String> {
         self.documents.first().map(names).unwrap_or_default()
@@ -128,7 +128,7 @@ fn index(step: &str) -> Option<usize> {
 }
 
 fn names(map: &Map) -> Vec<String> {
-    map.fields().map(|(name, _)| shown(name)).collect()
+    map.fields().map(|(name, _)| name.to_owned()).collect()
 }
 
 fn node_names(node: &Node) -> Vec<String> {
@@ -139,11 +139,11 @@ fn node_names(node: &Node) -> Vec<String> {
     }
 }
 
-fn missing<S: AsRef<str>>(path: &[S], depth: usize, siblings: Vec<String>) -> Error {
+fn missing<S: AsRef<str>>(path: &[S], depth: usize, siblings: &[String]) -> Error {
     Error::NoField {
         field: shown(path[depth].as_ref()),
         at: shown_path(&path[..depth]),
-        siblings,
+        siblings: siblings.iter().map(|name| shown(name)).collect(),
     }
 }
 
@@ -161,7 +161,7 @@ impl Value<'_> {
         self.node.kind()
     }
 
-    /// Returns the names of its fields, or the indices of its items.
+    /// Returns the names of its fields, as they are in the file, or the indices of its items.
     #[must_use]
     pub fn fields(&self) -> Vec<String> {
         node_names(self.node)
@@ -243,8 +243,8 @@ fn sealed(node: &Node) -> bool {
 fn yaml_scalar(leaf: &Leaf) -> Zeroizing<Vec<u8>> {
     let mut text = render::Text::new();
     match (leaf.kind, leaf.utf8().and_then(|text| text.parse().ok())) {
-        (Kind::Float, Some(float)) => text.push(number::yaml(float)),
-        (Kind::Bool, _) => text.push(leaf.text.to_ascii_lowercase()),
+        (Kind::Float, Some(float)) => text.push(&*Zeroizing::new(number::yaml(float))),
+        (Kind::Bool, _) => text.push(&*Zeroizing::new(leaf.text.to_ascii_lowercase())),
         _ => text.push(&*leaf.text),
     }
     text.push("\n");

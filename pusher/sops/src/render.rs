@@ -112,7 +112,8 @@ fn write_leaf(text: &mut Text, leaf: &Leaf) -> Result<(), &'static str> {
         Kind::Int => text.push(utf8),
         Kind::Float => {
             let float = utf8.parse().ok().and_then(number::json);
-            text.push(float.ok_or("JSON has neither infinities nor NaN")?);
+            let float = float.ok_or("JSON has neither infinities nor NaN")?;
+            text.push(&*Zeroizing::new(float));
         }
         Kind::Bool => text.push(utf8.to_ascii_lowercase()),
         _ => write_string(text, utf8),

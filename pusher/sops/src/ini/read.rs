@@ -252,3 +252,107 @@ fn unquote(value: &str) -> &str {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// Every quote, continuation and comment that ini.v1 knows; what it makes of them was taken from ini.v1 1.67.3.
+    const FILE: &str = r#"; first
+top = 1
+[a]
+plain = x y  ; inline
+quoted = "q # no"
+single='s'
+back = `a # b`
+triple = """one
+two"""
+cont = one \
+   two \
+three
+empty =
+colon: v
+dup = 1
+dup = 2
+"quoted name" = n
+`k=v` = kv
+- = first
+- = second
+# of b
+; more
+[b] # behind
+x = '''
+[a]
+again = 1
+"#;
+
+    const TREE: &str = r##"[DEFAULT]
+"top" = "1"
+#"first"
+[a]
+"plain" = "x y"
+#"inline"
+"quoted" = "\"q"
+#"no\""
+"single" = "s"
+"back" = "a # b"
+"triple" = "one\ntwo"
+"cont" = "one two three"
+"empty" = ""
+"colon" = "v"
+"dup" = "2"
+"quoted name" = "n"
+"k=v" = "kv"
+"#1" = "first"
+"#2" = "second"
+[b]
+#"of b\n; more\n# behind"
+"x" = "'''"
+[a]
+"again" = "1"
+"##;
+
+    #[test]
+    fn a_file_is_what_ini_v1_makes_of_it() {
+        let mut tree = String::new();
+        for (name, section) in read(FILE).unwrap().fields() {
+            writeln!(tree, "[{name}]").unwrap();
+            let Node::Map(section) = section else {
+                panic!("{name} is no section");
+            };
+            for entry in &section.0 {
+                let line = match entry {
+                    Entry::Comment(comment) => format!("#{:?}", comment.utf8().unwrap()),
+                    Entry::Field(name, Node::Leaf(leaf)) => {
+                        format!("{name:?} = {:?}", leaf.utf8().unwrap())
+                    }
+                    Entry::Field(name, _) => panic!("{name} is no value"),
+                };
+                writeln!(tree, "{line}").unwrap();
+            }
+        }
+        assert_eq!(tree, TREE);
+    }
+
+    #[test]
+    fn what_is_not_ini_is_refused_and_not_shown() {
+        for bad in [
+            "secret",
+            "[a",
+            "[]",
+            "=v",
+            "a = `x",
+            "a = \"\"\"x\ny",
+            "\"a = 1",
+        ] {
+            let error = read(bad).err().unwrap().to_string();
+            assert!(
+                error.starts_with("not ini that sops reads: line "),
+                "{error}"
+            );
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

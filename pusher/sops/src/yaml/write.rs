@@ -84,7 +84,8 @@ fn write_leaf(text: &mut Text, leaf: &Leaf) {
     match (leaf.kind, leaf.utf8()) {
         (Kind::Null, _) => text.push("null"),
         (Kind::Float, Some(utf8)) => {
-            text.push(number::yaml(utf8.parse().unwrap_or(f64::NAN)));
+            let number = number::yaml(utf8.parse().unwrap_or(f64::NAN));
+            text.push(&*Zeroizing::new(number));
         }
         (Kind::Bool, _) => text.push(leaf.text.to_ascii_lowercase()),
         (Kind::Int | Kind::Time, _) => text.push(&*leaf.text),

@@ -15,69 +15,15 @@ const FORMATS: [Format; 5] = [
     Format::Binary,
 ];
 
-/// Bits of the formats, put together at random.
+/// Bits of the formats.
+const PIECES: &str = "a b : - # #c \" ' | > |- { } [ ] , ? &a *a !!str ! % --- ... ~ 0x1 1e9 2001-01-01 sops sops: sops_ [sops] \
+    = ` \"\"\" \\ ; __map_ __list_0 age mac lastmodified ENC[AES256_GCM,data: ,iv: ,tag: ,type:str] \u{feff} ü";
+
+/// Bits of the formats, put together at random with blanks and newlines.
 fn pieces() -> impl Strategy<Value = Vec<&'static str>> {
-    vec(
-        select(
-            &[
-                "a",
-                "b",
-                ":",
-                ": ",
-                "- ",
-                "\n",
-                "\n  ",
-                "\n    ",
-                " ",
-                "\t",
-                "#",
-                " #c",
-                "\"",
-                "'",
-                "|",
-                ">",
-                "|-\n",
-                "{",
-                "}",
-                "[",
-                "]",
-                ",",
-                "?",
-                "&a",
-                "*a",
-                "!!str ",
-                "!",
-                "%",
-                "---\n",
-                "...\n",
-                "~",
-                "0x1",
-                "1e9",
-                "2001-01-01",
-                "sops",
-                "sops:\n",
-                "sops_",
-                "[sops]\n",
-                "=",
-                "`",
-                "\"\"\"",
-                "\\",
-                ";",
-                "__map_",
-                "__list_0",
-                "age",
-                "mac",
-                "lastmodified",
-                "ENC[AES256_GCM,data:",
-                ",iv:",
-                ",tag:",
-                ",type:str]",
-                "\u{feff}",
-                "ü",
-            ][..],
-        ),
-        0..60,
-    )
+    let blanks = [" ", "  ", "    ", "\n", "\n  ", "\n    ", "\t"];
+    let pieces: Vec<&str> = PIECES.split_ascii_whitespace().chain(blanks).collect();
+    vec(select(pieces), 0..60)
 }
 
 proptest! {

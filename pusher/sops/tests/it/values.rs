@@ -99,56 +99,59 @@ fn a_list_whose_comments_decide_is_read_though_sops_cannot() {
     }
 }
 
+/// A fixture, a path into it, and what is said of it.
+const WRONG_PATHS: [(&str, &[&str], &str); 10] = [
+    (
+        "regex",
+        &["data", "pasword"],
+        "no field `pasword` at data; fields there: password, nested",
+    ),
+    (
+        "regex",
+        &["secret"],
+        "no field `secret` at the top; fields there: apiVersion, kind, metadata, data, stringData, mydata",
+    ),
+    (
+        "regex",
+        &["data", "password", "x"],
+        "no field `x` at data/password; there are no fields there",
+    ),
+    (
+        "documents",
+        &["second"],
+        "no field `second` at the top; fields there: first, same",
+    ),
+    (
+        "nested",
+        &["list", "12"],
+        "no field `12` at list; fields there: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    ),
+    (
+        "nested",
+        &["list", "01"],
+        "no field `01` at list; fields there: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+    ),
+    (
+        "regex",
+        &["data"],
+        "data is a map: name a field of it, or take it as JSON",
+    ),
+    (
+        "scalars",
+        &["nothing"],
+        "nothing is null: there is no value",
+    ),
+    (
+        "nested",
+        &["list", "0"],
+        "list/0 is a comment: there is no value",
+    ),
+    ("regex", &[], "the top is a document: name a field"),
+];
+
 #[test]
 fn a_wrong_path_says_what_is_there() {
-    for (fixture, path, message) in [
-        (
-            "regex",
-            &["data", "pasword"][..],
-            "no field `pasword` at data; fields there: password, nested",
-        ),
-        (
-            "regex",
-            &["secret"],
-            "no field `secret` at the top; fields there: apiVersion, kind, metadata, data, stringData, mydata",
-        ),
-        (
-            "regex",
-            &["data", "password", "x"],
-            "no field `x` at data/password; there are no fields there",
-        ),
-        (
-            "documents",
-            &["second"],
-            "no field `second` at the top; fields there: first, same",
-        ),
-        (
-            "nested",
-            &["list", "12"],
-            "no field `12` at list; fields there: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
-        ),
-        (
-            "nested",
-            &["list", "01"],
-            "no field `01` at list; fields there: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
-        ),
-        (
-            "regex",
-            &["data"],
-            "data is a map: name a field of it, or take it as JSON",
-        ),
-        (
-            "scalars",
-            &["nothing"],
-            "nothing is null: there is no value",
-        ),
-        (
-            "nested",
-            &["list", "0"],
-            "list/0 is a comment: there is no value",
-        ),
-        ("regex", &[], "the top is a document: name a field"),
-    ] {
+    for (fixture, path, message) in WRONG_PATHS {
         assert_eq!(get(fixture, path), message);
     }
 }
