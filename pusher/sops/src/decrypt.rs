@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq as _;
 use crate::Error;
 use crate::cipher::{Cipher, DataKey};
 use crate::error::shown_path;
+use crate::limits;
 use crate::metadata::Metadata;
 use crate::rule::Rule;
 use crate::tree::{Entry, Kind, Leaf, Map, Node};
@@ -62,6 +63,9 @@ impl Walk<'_> {
                     let aad = self.aad.len();
                     self.aad.push_str(name);
                     self.aad.push(':');
+                    if self.aad.len() > limits::PATH {
+                        return Err(Error::LongPath);
+                    }
                     self.path.push(name.clone());
                     self.node(value, matched)?;
                     if value.kind() == Kind::Comment {

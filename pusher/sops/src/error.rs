@@ -20,6 +20,9 @@ pub enum Error {
     /// There are more than [`limits::NODES`](crate::limits::NODES) values.
     #[error("there are more than 100000 values")]
     TooMany,
+    /// The names above a value are longer than [`limits::PATH`](crate::limits::PATH).
+    #[error("the names above a value are longer than 16 KiB")]
+    LongPath,
     /// The file is not what its format says.
     #[error("not {format} that sops reads: line {line}: {rule}")]
     Syntax {

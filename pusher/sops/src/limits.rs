@@ -8,5 +8,7 @@ pub const YAML_BYTES: usize = 8 << 20;
 pub const DEPTH: usize = 200;
 /// The most maps, lists, values and comments of a file: a hostile file is refused before its tree fills the memory.
 pub const NODES: usize = 100_000;
+/// The longest path to a value or comment, in bytes: it is hashed anew for each.
+pub const PATH: usize = 16 << 10;
 /// The most key groups, which is what one byte of a Shamir share can count.
 pub const GROUPS: usize = 255;

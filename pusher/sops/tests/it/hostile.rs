@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use keys_sops::{Document, Error, Format, limits};
 
+use crate::fixture::Fixture;
+
 /// How long any file may take, in a debug build.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -66,6 +68,43 @@ fn aliases_do_not_multiply() {
     let error = check("a billion laughs", Format::Yaml, &text);
     assert!(error.to_string().contains("aliases"), "{error}");
     check("an alias of itself", Format::Yaml, "a: &a [*a]\n");
+}
+
+#[test]
+fn long_names_do_not_make_every_comment_costly() {
+    let fixture = Fixture::named("ini");
+    let token = "ENC[AES256_GCM,data:eA==,iv:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,tag:AAAAAAAAAAAAAAAAAAAAAA==,type:comment]";
+    let check = |name: usize| {
+        let mut text = String::from_utf8(fixture.document.clone()).unwrap();
+        write!(text, "\n[{}]\n", "x".repeat(name)).unwrap();
+        (0..5_000).for_each(|n| write!(text, "; {token}\nk{n}=\n").unwrap());
+        let start = computed();
+        let error = fixture.decrypt(text.as_bytes()).err();
+        let took = computed().saturating_sub(start);
+        assert!(took < LIMIT, "{name} bytes: {took:?}");
+        error
+    };
+    assert_eq!(check(4 << 20), Some(Error::LongPath));
+    // Comments that cannot be decrypted and empty values change nothing.
+    assert_eq!(check(1 << 10), None);
+}
+
+#[test]
+fn costly_rules_are_refused() {
+    let fixture = Fixture::named("regex");
+    let text = String::from_utf8(fixture.document.clone()).unwrap();
+    for regex in [
+        "(((a{100}){100}){100}){100}",
+        "((\\pL{100}){100}){100}",
+        "(((x*)*)*)*y",
+    ] {
+        let changed = text.replace("^(data|stringData)$", &format!("'{regex}'"));
+        assert_ne!(changed, text);
+        let start = computed();
+        assert!(fixture.decrypt(changed.as_bytes()).is_err(), "{regex}");
+        let took = computed().saturating_sub(start);
+        assert!(took < LIMIT, "{regex}: {took:?}");
+    }
 }
 
 /// Heads, and what follows them over and over: `N` is another number each time.
