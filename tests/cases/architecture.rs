@@ -245,6 +245,7 @@ fn every_mutant_names_a_case_that_is_there() {
             .filter_map(|line| line.strip_prefix("# turns red: "));
         let mut count = 0;
         for case in named {
+            let case = case.strip_prefix("cases::").unwrap_or(case);
             let (module, function) = case.rsplit_once("::").expect("MODULE::CASE");
             let file = lab::source().join(format!("tests/cases/{module}.rs"));
             let cases =
