@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::file::{Access, link_inode};
-use crate::folder::Folder;
+use crate::folder::{Folder, drop_inherited_acl};
 
 /// A file being written.
 pub(crate) struct Draft {
@@ -22,6 +22,7 @@ impl Draft {
     /// Makes a file that nobody can open, on the filesystem of `folder`, and gives it to its owner.
     pub(crate) fn begin(folder: &Folder, access: Access) -> Result<Self> {
         let file = folder.open(".", OFlag::O_TMPFILE | OFlag::O_WRONLY)?;
+        drop_inherited_acl(&file)?;
         fchown(
             &file,
             Some(Uid::from_raw(access.uid)),

@@ -95,7 +95,7 @@ impl Folder {
     pub(crate) fn make<P: NixPath + ?Sized>(&self, name: &P, group: Gid) -> Result<Self> {
         mkdirat(&self.0, name, Mode::S_IRWXU)?;
         let made = self.enter(name).and_then(|made| {
-            made.drop_inherited_acl()?;
+            drop_inherited_acl(&made)?;
             fchown(&made, Some(Uid::from_raw(0)), Some(group))?;
             Ok(made)
         });
@@ -103,17 +103,6 @@ impl Folder {
             unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?;
         }
         made
-    }
-
-    /// A default ACL of the folder above would give its readers to every inode made here.
-    fn drop_inherited_acl(&self) -> Result<()> {
-        for name in ["system.posix_acl_default", "system.posix_acl_access"] {
-            match rustix::fs::fremovexattr(&self.0, name) {
-                Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {}
-                Err(e) => return Err(Errno::from_raw(e.raw_os_error())),
-            }
-        }
-        Ok(())
     }
 
     /// Lets everyone pass, who knows the names, and the group read them.
@@ -169,6 +158,17 @@ impl Folder {
         }
         gone(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir))
     }
+}
+
+/// A default ACL of the folder above would give its readers to every inode made in it.
+pub(crate) fn drop_inherited_acl(made: &impl AsFd) -> Result<()> {
+    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::fremovexattr(made, name) {
+            Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(Errno::from_raw(e.raw_os_error())),
+        }
+    }
+    Ok(())
 }
 
 fn gone(result: Result<()>) -> Result<()> {
