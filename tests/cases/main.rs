@@ -7,8 +7,12 @@
 
 /// Which crate may depend on which, and what every source file has.
 mod architecture;
+/// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
+mod filesystem;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
+/// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
+mod permissions;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
 /// Protocol version 1 as it was once said: what was right then is right now.

@@ -38,7 +38,7 @@ pub fn peer(name: &str) -> PathBuf {
     cache().join("bin").join(name)
 }
 
-/// Returns a binary of the project: `keys`, `keys-agent`, `keys-restore`, `mangle`.
+/// Returns a binary of the project: `keys`, `keys-agent`, `keys-restore`, `mangle`, `probe`.
 ///
 /// # Panics
 /// When it was not built.

@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use keys_protocol::{
-    Commit, Done, Have, Hello, KeyResult, Kind, Need, Needs, Progress, Stray, UnitResult, Wire,
-    WireError,
+    Commit, Done, Have, Hello, KeyOutcome, KeyResult, Kind, Need, Needs, Progress, Purpose,
+    Refusal, Stray, UnitResult, Wire, WireError,
 };
 
-use crate::{Inside, Push, lab};
+use crate::{Inside, Push, lab, wait_for};
 
 /// How long a conversation may take before its agent is killed: longer than any deadline of the agent.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -65,7 +65,91 @@ pub struct Report {
     pub generation: u64,
 }
 
+/// How a conversation ended.
+#[derive(Debug)]
+#[must_use = "a conversation that nobody looks at may have failed"]
+pub struct Ended {
+    /// The report, or what the agent broke or refused.
+    pub report: Result<Report, WireError>,
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to its standard error.
+    pub said: String,
+}
+
+impl Ended {
+    /// Returns the report.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn committed(self) -> Report {
+        let (code, said) = (self.code, self.said);
+        self.report
+            .unwrap_or_else(|e| panic!("a report was expected: {e}; {code:?}: {said}"))
+    }
+
+    /// Returns the refusal.
+    ///
+    /// # Panics
+    /// When it did not refuse, or ended as if it had not.
+    #[must_use]
+    pub fn refused(self) -> Refusal {
+        assert!(self.code.is_some_and(|code| code != 0), "{self:?}");
+        match self.report {
+            Err(WireError::Refused(refusal)) => refusal,
+            other => panic!("a refusal was expected: {other:?}; {}", self.said),
+        }
+    }
+}
+
+impl Report {
+    /// Returns what became of a key, with what was said of it.
+    ///
+    /// # Panics
+    /// When nothing was said.
+    #[must_use]
+    pub fn of(&self, name: &str) -> (KeyOutcome, &str) {
+        let found = self.keys.iter().find(|key| key.name.as_str() == name);
+        let key = found.unwrap_or_else(|| panic!("{name} is not in {self:?}"));
+        (key.outcome, &key.detail)
+    }
+}
+
 impl Session {
+    /// Says a whole push as a pusher should: `keys`, with what `change` makes of it.
+    pub fn push(host: &Inside, keys: &[(&str, &[u8])], change: impl FnOnce(&mut Push)) -> Ended {
+        Self::receive(host).whole(keys, change)
+    }
+
+    /// Says a whole push as a pusher should, in a conversation that has just begun, and ends it.
+    pub fn whole(mut self, keys: &[(&str, &[u8])], change: impl FnOnce(&mut Push)) -> Ended {
+        let report = match self.talk(keys, change) {
+            // It may be gone before all was said: what it said last is still to be read.
+            Err(WireError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => self.report(),
+            other => other,
+        };
+        let (code, said) = self.close();
+        Ended { report, code, said }
+    }
+
+    fn talk(
+        &mut self,
+        keys: &[(&str, &[u8])],
+        change: impl FnOnce(&mut Push),
+    ) -> Result<Report, WireError> {
+        let (hello, _, _) = self.hello()?;
+        let mut push = Push::of(&hello.nonce, keys);
+        change(&mut push);
+        let is_plan = push.manifest.purpose == Purpose::Plan;
+        self.announce(&push)?;
+        if is_plan {
+            return self.report();
+        }
+        let bodies: Vec<&[u8]> = self.needs()?.iter().map(|at| keys[*at].1).collect();
+        self.commit(&bodies)
+    }
+
     /// Starts `keys-agent receive` in a host and reads up to the magic bytes.
     #[must_use]
     pub fn receive(host: &Inside) -> Self {
@@ -227,6 +311,26 @@ impl Session {
     #[must_use]
     pub fn process(&self) -> u32 {
         self.agent.id()
+    }
+
+    /// Returns the number of the agent itself, once it runs.
+    #[must_use]
+    pub fn agent(&self) -> u32 {
+        wait_for("the agent's process", LIMIT, || {
+            let mut below = vec![self.process()];
+            while let Some(number) = below.pop() {
+                if lab::runs(number, "keys-agent") {
+                    return Some(number);
+                }
+                below.extend(lab::children(number));
+            }
+            None
+        })
+    }
+
+    /// Kills the agent, wherever it is.
+    pub fn kill(&self) {
+        lab::kill(self.agent()).expect("our own agent can be killed");
     }
 
     /// Closes our end, waits for the agent, and returns its exit code and what it wrote to its standard error.
