@@ -13,6 +13,8 @@ mod filesystem;
 mod lab;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
+/// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
+mod removal;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
 /// Protocol version 1 as it was once said: what was right then is right now.
