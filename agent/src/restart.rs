@@ -15,9 +15,10 @@ use crate::unit::{Job, Unit, to_tell, trouble};
 const SETTLE: Duration = Duration::from_millis(200);
 /// How long a last look at the units may take once the wait is over.
 pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
-/// How often a manager that does not answer is asked again, and after which pause: it may be starting itself anew.
-const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(500);
+/// How often a manager that does not answer is asked again, and after which pause: it may be starting itself anew. That
+/// takes half a second, so that a longer pause could end just before the next time, again and again (seen).
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Units and how to tell them.
 pub(crate) type Units = BTreeMap<UnitName, How>;
