@@ -17,6 +17,8 @@ mod permissions;
 mod removal;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
+/// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
+mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.

@@ -28,6 +28,7 @@ mod push;
 mod ran;
 mod release;
 mod scale;
+mod served;
 mod session;
 mod sops;
 mod sshd;

@@ -169,15 +169,22 @@ impl Operator {
 
     /// Runs a line of shell on a host through ssh, without `keys`.
     pub fn ssh_run(&self, host: &str, line: &str) -> Ran {
+        self.ran(self.ssh_command(&["-n", host, line]))
+    }
+
+    /// Returns the command `ssh` with these words, not yet run: a [`crate::Session`] can be held over it.
+    #[must_use]
+    pub fn ssh_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command
-            .arg("-nF")
+            .arg("-F")
             .arg(self.ssh("config"))
-            .args(["-o", "BatchMode=yes", host, line]);
+            .args(["-o", "BatchMode=yes"])
+            .args(words);
         command
             .env_clear()
             .envs(&self.environment)
             .current_dir(self.path(""));
-        self.ran(command)
+        command
     }
 }

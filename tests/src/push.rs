@@ -1,7 +1,7 @@
 //! A push to say frame by frame: what a pusher would say of some keys, for a case to change.
 
 use keys_protocol::{
-    Action, Digest, Key, KeyedHash, Manifest, Mode, Principal, Purpose, Scope, Tell,
+    Action, Digest, How, Key, KeyedHash, Manifest, Mode, Principal, Purpose, Scope, Tell,
 };
 
 /// A manifest frame and its keys.
@@ -37,6 +37,14 @@ impl Push {
             manifest,
             keys: keys.collect(),
         }
+    }
+
+    /// Has the key at this place tell a unit.
+    pub fn tell(&mut self, place: usize, unit: &str, how: How) {
+        let (key, tells) = &mut self.keys[place];
+        key.units += 1;
+        let unit = unit.parse().expect("a unit of a case");
+        tells.push(Tell { unit, how });
     }
 }
 
