@@ -17,6 +17,8 @@ mod permissions;
 mod removal;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
+/// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
+mod socket;
 /// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
 mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.

@@ -93,19 +93,10 @@ fn reported(told: &Told, expected: &[(&str, &str, &str)]) {
     assert!(told == expected, "reported:\n{told}\nexpected:\n{expected}");
 }
 
-fn on_each_release(check: fn(Release)) {
-    thread::scope(|scope| {
-        let runs = Release::ALL.map(|release| (release, scope.spawn(move || check(release))));
-        for (release, run) in runs {
-            assert!(run.join().is_ok(), "on {release:?}");
-        }
-    });
-}
-
 /// F2: whatever state a unit is in, the keys land, the unit has a report of its own, and the push ends.
 #[test]
 fn a_unit_in_any_state_is_reported_and_holds_no_push_up() {
-    on_each_release(|release| {
+    Release::side_by_side(|release| {
         let host = Host::with_agent("pigeon", release);
         let units = prepare_every_state(&host);
         let bench = Bench::new(&host, &units);
@@ -305,7 +296,7 @@ fn the_keys_land_on_a_degraded_host_and_on_one_without_a_bus() {
 /// F2: a push that ends while the host shuts down commits, says what it could not do, and holds nothing up.
 #[test]
 fn a_push_during_a_shutdown_ends_and_does_not_hold_it_up() {
-    on_each_release(|release| {
+    Release::side_by_side(|release| {
         let host = Host::with_agent("pigeon", release);
         // Holds the shutdown up, after the services have been asked to stop, for as long as a push takes.
         host.services(&[("web", ""), ("slow", "ExecStop=/bin/sleep 4")]);
@@ -507,7 +498,7 @@ fn a_unit_that_is_told_too_often_is_reported() {
 /// F11: `keys` run by a unit that the push itself restarts: neither waits for the other for ever.
 #[test]
 fn a_push_from_inside_a_unit_that_it_restarts_ends() {
-    on_each_release(|release| {
+    Release::side_by_side(|release| {
         let host = Host::with_agent("pigeon", release);
         let place = |name: &str| format!("/root/work/{name}");
         host.inside()

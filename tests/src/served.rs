@@ -55,7 +55,7 @@ impl Host {
         let mut names = String::new();
         for (name, lines) in services {
             self.service(name, lines);
-            names.push_str(&format!(" lab-{name}.service"));
+            names = format!("{names} lab-{name}.service");
         }
         let _started = self
             .run(&format!(

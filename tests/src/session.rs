@@ -252,13 +252,21 @@ impl Session {
     /// # Errors
     /// What the agent broke, or its refusal.
     pub fn commit(&mut self, bodies: &[&[u8]]) -> Result<Report, WireError> {
+        self.send_all(bodies)?;
+        self.report()
+    }
+
+    /// Sends bodies, commits to them, and does not wait for an answer.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn send_all(&mut self, bodies: &[&[u8]]) -> Result<(), WireError> {
         bodies
             .iter()
             .try_for_each(|body| self.wire.send_body(body))?;
         let commit = self.commit_of(bodies);
         self.wire.send(&commit)?;
-        self.wire.flush()?;
-        self.report()
+        self.wire.flush()
     }
 
     /// Returns the Commit frame that is due when these bodies were sent.
@@ -305,6 +313,12 @@ impl Session {
     /// Closes our side of the pipe; the agent can still be heard.
     pub fn hang_up(&mut self) {
         self.up.hang_up();
+    }
+
+    /// Kills the process that was started: an ssh, say, that is lost from one moment to the next.
+    pub fn kill(mut self) {
+        self.agent.kill().expect("our own child can be killed");
+        let _killed = self.close();
     }
 
     /// Returns the number of the process that was started: the agent, or what leads to it.
