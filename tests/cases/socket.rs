@@ -293,7 +293,7 @@ fn a_restart_outlives_the_session_that_asked_for_it() {
             "activating",
             "{release:?}"
         );
-        session.kill();
+        session.cut();
         wait_for("the unit to be up", LIMIT, || {
             (host.property("lab-slow.service", "ActiveState") == "active").then_some(())
         });

@@ -316,7 +316,7 @@ impl Session {
     }
 
     /// Kills the process that was started: an ssh, say, that is lost from one moment to the next.
-    pub fn kill(mut self) {
+    pub fn cut(mut self) {
         self.agent.kill().expect("our own child can be killed");
         let _killed = self.close();
     }
