@@ -256,7 +256,7 @@ fn files_of_others_are_reported_and_never_removed() {
     let strays = "echo mine >mine; mkdir folder && echo in >folder/in; ln -s /etc elsewhere; mkfifo pipe; echo h >.hidden; \
                   echo inside >.gen.1/inside; echo deep >.gen.1/dir/deep; mkdir .gen.x .gen.01";
     let _made = host.run(&format!("cd /run/keys && {strays}")).succeeded();
-    let expected = |inner: &str| {
+    let expected = |inner: &'static str| {
         let own = [".gen.01", ".gen.x", ".hidden"];
         let others = ["elsewhere", "folder", "inside", "mine", "pipe"];
         [&own[..], &[inner], &others].concat()
