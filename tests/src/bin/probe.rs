@@ -129,7 +129,9 @@ impl Probe {
                 found.push(open.path.clone());
             }
         }
-        found.iter().for_each(|path| self.say("read", path));
+        for path in &found {
+            self.say("read", path);
+        }
         self.open.retain(|open| open.since.elapsed() < KEPT);
     }
 
