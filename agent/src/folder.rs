@@ -122,10 +122,14 @@ impl Folder {
         symlinkat(target, &self.0, name)
     }
 
-    /// Makes `name` a link to `target` in one step, whatever link was there.
+    /// Makes `name` a link to `target` in one step, whatever link was there; or leaves it as it is.
     pub(crate) fn turn_link(&self, name: &str, target: &str, draft: &str) -> Result<()> {
         self.make_link(draft, target)?;
-        renameat(&self.0, draft, &self.0, name)
+        let turned = renameat(&self.0, draft, &self.0, name);
+        if turned.is_err() {
+            self.unlink(draft)?;
+        }
+        turned
     }
 
     /// Moves `name` to another folder, unless something is there.

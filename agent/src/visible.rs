@@ -132,10 +132,6 @@ pub(crate) fn turn(place: &Place, name: &str, target: &str) -> Result<(), Failur
     let draft = format!("{DRAFT}{:016x}", u64::from_ne_bytes(random));
     match place.folder.turn_link(name, target, &draft) {
         Err(e @ (Errno::EISDIR | Errno::EEXIST | Errno::ENOTEMPTY)) => {
-            place
-                .folder
-                .unlink(draft.as_str())
-                .doing(|| format!("unlink {PATH}/{draft}"))?;
             let text = format!("{PATH}/{name} is in the way: {}", e.desc());
             Err(Failure::new(RefusalCode::Filesystem, text).hint("move it away"))
         }

@@ -42,7 +42,10 @@ impl Strace<'_> {
     #[must_use]
     pub fn command(self, host: &Inside) -> Command {
         let (names, fault) = match self {
-            Self::Kill(call) => (call.name.as_str(), format!("signal=KILL:when={}", call.nth)),
+            Self::Kill(call) => (
+                call.name.as_str(),
+                format!("signal=SIGKILL:when={}", call.nth),
+            ),
             Self::Fail(call, error) => (
                 call.name.as_str(),
                 format!("error={error}:when={}", call.nth),
