@@ -7,6 +7,8 @@
 
 /// Which crate may depend on which, and what every source file has.
 mod architecture;
+/// All or nothing: whatever fails, ends or is killed, at whatever moment, a host has the old keys or the new ones.
+mod atomic;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
 mod filesystem;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.

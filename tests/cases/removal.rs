@@ -124,13 +124,27 @@ fn the_same_push_again_writes_nothing() {
     }
 }
 
+/// Writes a manifest of these keys, each of which restarts consumer.service.
+fn consumed(operator: &Operator, keys: &[&str]) {
+    let each = |name: &&str| {
+        format!(
+            "[keys.{name}]\nhosts = [\"pigeon\"]\nsource = {{ file = \"secret\" }}\n\
+             restart_units = [\"consumer.service\"]\n"
+        )
+    };
+    let keys: String = keys.iter().map(each).collect();
+    operator.manifest(&format!("[hosts.pigeon]\nssh = \"pigeon\"\n{keys}"));
+    operator.write("secret", "value");
+}
+
 /// A13, A14: what a booted host's units are told.
 #[test]
 fn units_are_told_of_dropped_keys_once_and_of_unchanged_ones_never() {
     let host = Host::shared(Release::Bookworm);
     let agent = keys_tests::lab::binary("keys-agent");
     host.inside().install(&agent, "/usr/local/bin/keys-agent");
-    let memory = "mountpoint -q /run/keys || { mkdir -p /run/keys; mount -t tmpfs -o noswap keys /run/keys; }; chmod 0751 /run/keys";
+    let memory = "mountpoint -q /run/keys || { mkdir -p /run/keys; mount -t ramfs keys /run/keys; }; \
+                  chmod 0751 /run/keys";
     let _made = host.run(memory).succeeded();
     host.unit(
         "consumer.service",
@@ -140,33 +154,24 @@ fn units_are_told_of_dropped_keys_once_and_of_unchanged_ones_never() {
         .run("systemctl daemon-reload && systemctl start consumer")
         .succeeded();
     let run = || {
-        host.run("systemctl show -P InvocationID consumer")
-            .succeeded()
-            .text()
+        let id = host
+            .run("systemctl show -P InvocationID consumer")
+            .succeeded();
+        id.text()
     };
     let operator = Operator::of_host(&host);
-    operator.write("secret", "value");
-    let send = |keys: &[&str]| {
-        let each = |name: &&str| {
-            format!(
-                "[keys.{name}]\nhosts = [\"pigeon\"]\nsource = {{ file = \"secret\" }}\n\
-                 restart_units = [\"consumer.service\"]\n"
-            )
-        };
-        let keys: String = keys.iter().map(each).collect();
-        operator.manifest(&format!("[hosts.pigeon]\nssh = \"pigeon\"\n{keys}"));
-        operator.send("--include pigeon").succeeded()
-    };
-    let all = ["one", "two", "three"];
+    let send = || operator.send("--include pigeon").succeeded();
     let before = run();
-    let _new = send(&all).printed("consumer.service");
+    consumed(&operator, &["one", "two", "three"]);
+    let _new = send().printed("consumer.service");
     let first = run();
     assert_ne!(first, before, "it was not told of new keys");
     for _ in 0..scaled(3) {
-        let _same = send(&all);
+        let _same = send();
         assert_eq!(run(), first, "it was told of keys that are as they were");
     }
-    let _dropped = send(&all[..1]).printed("consumer.service");
+    consumed(&operator, &["one"]);
+    let _dropped = send().printed("consumer.service");
     assert_ne!(run(), first, "it was not told of dropped keys");
     let _left = host.run("systemctl stop consumer").succeeded();
 }
@@ -199,6 +204,25 @@ const TAMPERED: [(&str, Option<(&str, &str)>); 16] = [
     ("rm .gen.1/.meta", None),
 ];
 
+/// Panics unless the host has these keys as root's own, and a send of them finds nothing to do.
+fn is_as_sent(host: &Inside, keys: &[(&str, &[u8])], what: &str) {
+    for (name, bytes) in keys {
+        let path = format!("/run/keys/{name}");
+        assert_eq!(host.read(&path), *bytes, "{what}: {name}");
+        assert_eq!(host.access(&path), "root:root 0400", "{what}: {name}");
+    }
+    let again = send(host, keys);
+    let is_unchanged = again
+        .keys
+        .iter()
+        .all(|key| key.outcome == KeyOutcome::Unchanged);
+    assert!(is_unchanged, "{what}: {again:?}");
+    assert!(
+        asked(host).0.iter().all(|have| have.damage.is_empty()),
+        "{what}"
+    );
+}
+
 /// A15: each is found, told, and put right by the next send of the same keys.
 #[test]
 fn what_somebody_damaged_is_repaired_by_the_next_send() {
@@ -213,38 +237,23 @@ fn what_somebody_damaged_is_repaired_by_the_next_send() {
         if let Some((name, words)) = damage {
             let (there, _) = asked(host);
             let found = there.iter().find(|have| have.name.as_str() == name);
-            assert_eq!(
-                found.map(|have| have.damage.as_str()),
-                Some(words),
-                "{tampering}: {there:?}"
-            );
+            let said = found.map(|have| have.damage.as_str());
+            assert_eq!(said, Some(words), "{tampering}: {there:?}");
         }
         let report = send(host, keys);
         let is_repaired = |outcome| matches!(outcome, KeyOutcome::Changed | KeyOutcome::New);
-        assert!(
-            report.keys.iter().any(|key| is_repaired(key.outcome)),
-            "{tampering}: {report:?}"
-        );
-        for (name, bytes) in keys {
-            let path = format!("/run/keys/{name}");
-            assert_eq!(host.read(&path), *bytes, "{tampering}: {name}");
-            assert_eq!(host.access(&path), "root:root 0400", "{tampering}: {name}");
-        }
+        let repaired = report.keys.iter().any(|key| is_repaired(key.outcome));
+        assert!(repaired, "{tampering}: {report:?}");
         settled(host, report.generation);
-        let again = send(host, keys);
-        assert!(
-            again
-                .keys
-                .iter()
-                .all(|key| key.outcome == KeyOutcome::Unchanged),
-            "{tampering}: {again:?}"
-        );
-        assert!(
-            asked(host).0.iter().all(|have| have.damage.is_empty()),
-            "{tampering}"
-        );
+        is_as_sent(host, keys, tampering);
     }
 }
+
+/// Things that somebody else made, among the keys of generation 1, and what each of them holds.
+const STRAYS: &str = "echo mine >mine; mkdir folder && echo in >folder/in; ln -s /etc elsewhere; mkfifo pipe; \
+                      echo h >.hidden; echo inside >.gen.1/inside; echo deep >.gen.1/dir/deep; \
+                      mkdir .gen.x .gen.01";
+const HELD: &str = "cd /run/keys; cat mine folder/in .hidden .current/inside .current/dir/deep; readlink elsewhere";
 
 /// A15: files, folders, links and fifos that no push made are reported, and are there after every kind of push.
 #[test]
@@ -252,45 +261,27 @@ fn files_of_others_are_reported_and_never_removed() {
     let sshd = Sshd::start("pigeon");
     let host = sshd.inside();
     let keys: &[(&str, &[u8])] = &[("web", b"value"), ("dir/cert", b"pem")];
-    let _report = send(host, keys);
-    let strays = "echo mine >mine; mkdir folder && echo in >folder/in; ln -s /etc elsewhere; mkfifo pipe; echo h >.hidden; \
-                  echo inside >.gen.1/inside; echo deep >.gen.1/dir/deep; mkdir .gen.x .gen.01";
-    let _made = host.run(&format!("cd /run/keys && {strays}")).succeeded();
-    let expected = |inner| {
-        let own = [".gen.01", ".gen.x", ".hidden", inner];
-        let others = ["elsewhere", "folder", "inside", "mine", "pipe"];
-        [&own[..], &others].concat().join(" ")
-    };
-    let told = || {
-        let mut names = stray_names(host);
-        names.sort();
-        names.join(" ")
-    };
-    assert_eq!(told(), expected("dir/deep"));
     let others: &[(&str, &[u8])] = &[("web", b"another"), ("dir/cert", b"pem")];
-    let dropped: &[(&str, &[u8])] = &[("web", b"another")];
+    let _report = send(host, keys);
+    let _made = host.run(&format!("cd /run/keys && {STRAYS}")).succeeded();
+    let held = host.run(HELD).succeeded().text();
     // A folder that no key is in any more is itself what is reported.
     for (keys, inner) in [
         (keys, "dir/deep"),
         (others, "dir/deep"),
-        (dropped, "dir"),
+        (&others[..1], "dir"),
         (&[], "dir"),
     ] {
-        let report = Session::push(host, keys, |push| push.manifest.prune_all = true).committed();
-        let old = format!("/run/keys/.gen.{}", report.generation - 1);
-        wait_for("the end of the old generation", GONE, || {
-            (!host.has(&old)).then_some(())
-        });
-        assert_eq!(told(), expected(inner), "after a push of {}", keys.len());
-        let read = |name: &str| host.run(&format!("cat /run/keys/{name}")).text();
-        assert_eq!(
-            read("mine") + &read("folder/in") + &read(".hidden"),
-            "mine\nin\nh\n"
-        );
-        assert_eq!(
-            read(".current/inside") + &read(".current/dir/deep"),
-            "inside\ndeep\n"
-        );
+        let ended = Session::push(host, keys, |push| push.manifest.prune_all = true);
+        let old = format!("/run/keys/.gen.{}", ended.committed().generation - 1);
+        let gone = || (!host.has(&old)).then_some(());
+        wait_for("the end of the old generation", GONE, gone);
+        let mut names = stray_names(host);
+        names.sort();
+        let before = [".gen.01", ".gen.x", ".hidden", inner];
+        let after = ["elsewhere", "folder", "inside", "mine", "pipe"];
+        assert_eq!(names, [&before[..], &after].concat());
+        assert_eq!(host.run(HELD).succeeded().text(), held);
     }
 }
 
@@ -405,43 +396,40 @@ fn the_staging_of_a_live_run_is_not_touched() {
     let (hello, _, _) = session.hello().expect("a greeting");
     let push = Push::of(&hello.nonce, keys);
     assert_eq!(session.declare(&push).expect("an answer"), [0, 2]);
-    session
+    let sent = session
         .wire
         .send_body(b"new")
-        .and_then(|()| session.wire.flush())
-        .expect("the agent listens");
-    wait_for("a staged key", LIMIT, || {
-        host.has("/run/keys/.gen.2/web").then_some(())
-    });
+        .and_then(|()| session.wire.flush());
+    sent.expect("the agent listens");
+    let is_staged = || host.has("/run/keys/.gen.2/web").then_some(());
+    wait_for("a staged key", LIMIT, is_staged);
     let staged = host.tree("/run/keys/.gen.2");
     let _asked = asked(host);
     let _retired = host.run("keys-agent retire 1000").succeeded();
     thread::scope(|scope| {
         let waits = scope.spawn(|| send(host, &[("web", b"newest")]));
         let finish = scope.spawn(|| host.run("keys-agent finish").succeeded());
-        // Both are there, and wait for the lock.
-        let waiting = || {
-            host.run("pgrep -c keys-agent")
-                .text()
-                .trim()
-                .parse::<u32>()
-                .is_ok_and(|n| n >= 3)
-        };
-        wait_for("two runs that wait", LIMIT, || waiting().then_some(()));
+        wait_for("three runs", LIMIT, || (agents(host) == 3).then_some(()));
         assert_eq!(host.tree("/run/keys/.gen.2"), staged);
         session.wire.send_body(b"l").expect("the agent listens");
         let commit = session.commit_of(&[b"new", b"l"]);
-        session
+        let sent = session
             .wire
             .send(&commit)
-            .and_then(|()| session.wire.flush())
-            .expect("the agent listens");
+            .and_then(|()| session.wire.flush());
+        sent.expect("the agent listens");
         assert_eq!(session.report().expect("a report").generation, 2);
         drop(session.close());
-        assert_eq!(waits.join().expect("it does not panic").generation, 3);
-        let _finished = finish.join().expect("it does not panic");
+        assert_eq!(waits.join().expect("no panic").generation, 3);
+        let _finished = finish.join().expect("no panic");
     });
     assert_eq!(host.read("/run/keys/web"), b"newest");
+}
+
+/// Returns how many agents run on a host.
+fn agents(host: &Inside) -> u32 {
+    let count = host.run("pgrep -c keys-agent").text();
+    count.trim().parse().expect("a number")
 }
 
 /// A push of the manifest `other`, or what is wanted of one of `lab`.
