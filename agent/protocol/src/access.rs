@@ -49,6 +49,9 @@ impl FromStr for Principal {
         }
         // `@` and `\` for accounts of a domain (sssd, winbind), `$` at the end for those of machines.
         let stem = text.strip_suffix('$').unwrap_or(text);
+        if stem.is_empty() {
+            return refuse("a name has more than a `$`");
+        }
         if !stem
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_.@\\-".contains(&b))
@@ -189,6 +192,7 @@ mod tests {
             "a b",
             "-x",
             "a/b",
+            "$",
             "\u{202e}x",
         ] {
             assert!(bad.parse::<Principal>().is_err(), "{bad:?} was accepted");
