@@ -5,6 +5,8 @@
     reason = "a case fails where it stands, by panicking"
 )]
 
+/// Owners and groups: who cannot be found keeps that key back and no other, and nobody becomes root instead.
+mod accounts;
 /// Which crate may depend on which, and what every source file has.
 mod architecture;
 /// All or nothing: whatever fails, ends or is killed, at whatever moment, a host has the old keys or the new ones.
