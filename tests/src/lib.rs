@@ -19,6 +19,7 @@
 )]
 
 mod age;
+mod ended;
 mod host;
 mod http;
 mod inside;
@@ -34,10 +35,12 @@ mod sops;
 mod sshd;
 mod strace;
 mod tree;
+mod up;
 mod vault;
 mod wait;
 
 pub use age::Age;
+pub use ended::{Ended, Report};
 pub use host::Host;
 pub use inside::Inside;
 pub use operator::Operator;
@@ -45,10 +48,11 @@ pub use push::Push;
 pub use ran::Ran;
 pub use release::Release;
 pub use scale::scaled;
-pub use session::{Ended, Report, Session, Up};
+pub use session::Session;
 pub use sops::Sops;
 pub use sshd::{Folder, Sshd};
 pub use strace::{Call, Strace};
 pub use tree::Tree;
+pub use up::Up;
 pub use vault::{KvVersion, Vault};
 pub use wait::{LIMIT, wait_for, within};

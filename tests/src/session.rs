@@ -1,18 +1,16 @@
 //! A conversation with the agent over pipes, frame by frame, without ssh.
 
-use std::io::{self, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{self, Read, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use keys_protocol::{
-    Commit, Done, Have, Hello, KeyOutcome, KeyResult, Kind, Need, Needs, Progress, Purpose,
-    Refusal, Stray, UnitResult, Wire, WireError,
+    Commit, Done, Have, Hello, Kind, Need, Needs, Progress, Purpose, Stray, Wire, WireError,
 };
 
-use crate::{Inside, Push, lab, wait_for};
+use crate::{Ended, Inside, Push, Report, Up, lab, wait_for};
 
 /// How long a conversation may take before its agent is killed: longer than any deadline of the agent.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,94 +24,6 @@ pub struct Session {
     stderr: thread::JoinHandle<String>,
     /// Dropped at the end, so that the watch does not kill.
     over: Sender<()>,
-}
-
-/// The way to the agent, which can be closed while it still speaks.
-#[derive(Clone)]
-pub struct Up(Arc<Mutex<Option<ChildStdin>>>);
-
-impl Up {
-    fn hang_up(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn on<T>(&self, act: impl FnOnce(&mut ChildStdin) -> io::Result<T>) -> io::Result<T> {
-        let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pipe.as_mut()
-            .map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), act)
-    }
-}
-
-impl Write for Up {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.on(|pipe| pipe.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.on(Write::flush)
-    }
-}
-
-/// What the agent said at the end.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Of the keys, in its order.
-    pub keys: Vec<KeyResult>,
-    /// Of the units.
-    pub units: Vec<UnitResult>,
-    /// The generation that is committed.
-    pub generation: u64,
-}
-
-/// How a conversation ended.
-#[derive(Debug)]
-#[must_use = "a conversation that nobody looks at may have failed"]
-pub struct Ended {
-    /// The report, or what the agent broke or refused.
-    pub report: Result<Report, WireError>,
-    /// Its exit code; none if a signal ended it.
-    pub code: Option<i32>,
-    /// What it wrote to its standard error.
-    pub said: String,
-}
-
-impl Ended {
-    /// Returns the report.
-    ///
-    /// # Panics
-    /// When there is none.
-    #[must_use]
-    pub fn committed(self) -> Report {
-        let (code, said) = (self.code, self.said);
-        self.report
-            .unwrap_or_else(|e| panic!("a report was expected: {e}; {code:?}: {said}"))
-    }
-
-    /// Returns the refusal.
-    ///
-    /// # Panics
-    /// When it did not refuse, or ended as if it had not.
-    #[must_use]
-    pub fn refused(self) -> Refusal {
-        assert!(self.code.is_some_and(|code| code != 0), "{self:?}");
-        match self.report {
-            Err(WireError::Refused(refusal)) => refusal,
-            other => panic!("a refusal was expected: {other:?}; {}", self.said),
-        }
-    }
-}
-
-impl Report {
-    /// Returns what became of a key, with what was said of it.
-    ///
-    /// # Panics
-    /// When nothing was said.
-    #[must_use]
-    pub fn of(&self, name: &str) -> (KeyOutcome, &str) {
-        let found = self.keys.iter().find(|key| key.name.as_str() == name);
-        let key = found.unwrap_or_else(|| panic!("{name} is not in {self:?}"));
-        (key.outcome, &key.detail)
-    }
 }
 
 impl Session {
@@ -182,7 +92,7 @@ impl Session {
         let stdout = agent.stdout.take().expect("stdout is a pipe");
         let stdin = agent.stdin.take().expect("stdin is a pipe");
         let over = watch(agent.id());
-        let up = Up(Arc::new(Mutex::new(Some(stdin))));
+        let up = Up::over(stdin);
         match Wire::connect(stdout, up.clone()) {
             Ok(wire) => Ok(Self {
                 wire,
