@@ -183,7 +183,7 @@ fn drag_on((number, (mut session, hello)): (usize, (Session, Hello))) -> Duratio
     }
     match session.wire.frame().map(|frame| frame.kind) {
         Err(WireError::Refused(refusal)) => {
-            assert_eq!(refusal.code, RefusalCode::Protocol, "{}", refusal.message)
+            assert_eq!(refusal.code, RefusalCode::Protocol, "{}", refusal.message);
         }
         other => panic!("client {number}: a refusal was expected: {other:?}"),
     }

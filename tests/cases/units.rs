@@ -400,7 +400,7 @@ fn only_services_can_be_told() {
             .expect("it listens");
         match session.needs() {
             Err(WireError::Refused(refusal)) => {
-                assert_eq!(refusal.code, RefusalCode::Protocol, "{name:?}")
+                assert_eq!(refusal.code, RefusalCode::Protocol, "{name:?}");
             }
             other => panic!("{name:?}: a refusal was expected: {other:?}"),
         }
