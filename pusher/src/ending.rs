@@ -38,14 +38,14 @@ impl Ending {
                 let said = said.strip_prefix("ssh: ").unwrap_or(&said);
                 Failure::new(Exit::Unreachable, format!("ssh: {said}"))
             }
-            Some(code) => Failure::new(
-                Exit::Failed,
-                format!("no agent answered (exit status {code}): {said}"),
-            )
-            .hint(format!(
-                "the host printed instead: {}",
-                printable(&String::from_utf8_lossy(noise), 200)
-            )),
+            Some(code) => {
+                let text = format!("no agent answered (exit status {code}): {said}");
+                let failure = Failure::new(Exit::Failed, text);
+                match printable(String::from_utf8_lossy(noise).trim(), 200).as_str() {
+                    "" => failure,
+                    noise => failure.hint(format!("the host printed instead: {noise}")),
+                }
+            }
             None => Failure::new(Exit::Unreachable, format!("no answer in time: {said}")),
         }
     }
@@ -64,7 +64,7 @@ impl Ending {
             .unwrap_or_default();
         Failure::new(Exit::HostKey, found).hint(format!(
             "compare the fingerprint with the host's own: ssh-keyscan {port}-t ed25519 {} | ssh-keygen -lf -\n\
-             keys: hint: then pin it: [hosts.{}] host_key = \"ssh-ed25519 AAAA…\"",
+             then pin it: [hosts.{}] host_key = \"ssh-ed25519 AAAA…\"",
             place.host(), host.name
         ))
     }

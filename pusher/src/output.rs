@@ -58,10 +58,10 @@ impl Output {
         stdout.flush()
     }
 
-    /// Talks about a failure, with its hint on a line of its own.
+    /// Talks about a failure, with its hint on lines of its own.
     pub(crate) fn failure(&mut self, failure: &Failure) {
         self.remark(format_args!("{failure}"));
-        if let Some(hint) = failure.advice() {
+        for hint in failure.advice().into_iter().flat_map(str::lines) {
             self.remark(format_args!("hint: {hint}"));
         }
     }
