@@ -62,8 +62,8 @@ impl Asking {
 
 /// Options that hold whatever the user's configuration says. Each of `RemoteCommand`, `StdinNull`, `SessionType none` and
 /// `ForkAfterAuthentication` there breaks a client that does not reset it; `VerifyHostKeyDNS` and
-/// `NoHostAuthenticationForLocalhost` would accept a host key that is neither pinned nor known. The names that
-/// OpenSSH 8.5 lacks are ignored by it.
+/// `NoHostAuthenticationForLocalhost` would accept a host key that is neither pinned nor known. A connection that is silent
+/// for 15 s is over: the agent has given up on it by then. The names that OpenSSH 8.5 lacks are ignored by it.
 const ALWAYS: [&str; 25] = [
     "IgnoreUnknown=GSSAPIKeyExchange,SessionType,StdinNull,ForkAfterAuthentication",
     "StrictHostKeyChecking=yes",
@@ -88,7 +88,7 @@ const ALWAYS: [&str; 25] = [
     "GSSAPIDelegateCredentials=no",
     "LogLevel=ERROR",
     "ServerAliveInterval=5",
-    "ServerAliveCountMax=3",
+    "ServerAliveCountMax=2",
     "ConnectionAttempts=1",
 ];
 
