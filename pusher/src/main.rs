@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use keys_protocol::Purpose;
+use keys_protocol::{Purpose, printable};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -109,8 +109,10 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::status(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "keys", &mut io::stdout());
-            Ok(Exit::Success)
+            // Into memory first: it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "keys", &mut script);
+            print(&String::from_utf8_lossy(&script))
         }
     }
 }
@@ -121,9 +123,20 @@ fn print(text: &str) -> Result<Exit, Failure> {
         .map_err(Failure::output)
 }
 
-/// clap's own messages, with `EX_USAGE` where it would exit with 2: that is `keys plan` finding changes.
+/// clap's own messages, with `EX_USAGE` where it would exit with 2: that is `keys plan` finding changes. They quote the
+/// command line as it is; what a terminal would obey in it is escaped.
 fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+    let text = error.render().to_string();
+    let safe: Vec<String> = text
+        .lines()
+        .map(|line| printable(line, usize::MAX))
+        .collect();
+    let safe = safe.join("\n");
+    let printed = if safe == text.trim_end_matches('\n') {
+        error.print()
+    } else {
+        writeln!(io::stderr(), "{safe}")
+    };
     let exit = if error.use_stderr() {
         Exit::Usage
     } else {
