@@ -136,6 +136,29 @@ impl Operator {
         );
     }
 
+    /// Writes a manifest that sends one key, `token`, to every host this operator knows: these bytes. Its id is the
+    /// same for every operator.
+    pub fn token(&self, bytes: impl AsRef<[u8]>) {
+        self.write("token", bytes);
+        let names: Vec<&str> = self.hosts.iter().map(Inside::name).collect();
+        let tables: Vec<String> = names
+            .iter()
+            .map(|name| format!("[hosts.{name}]\n"))
+            .collect();
+        let text = format!(
+            "id = \"lab\"\n{}[keys.token]\nhosts = {names:?}\nsource = {{ file = \"token\" }}\n",
+            tables.concat()
+        );
+        self.manifest(&text);
+    }
+
+    /// Puts lines before the ssh configuration, where they are in force for every host.
+    pub fn ssh_lines(&self, lines: &str) {
+        let path = self.ssh("config");
+        let older = fs::read_to_string(&path).expect("we wrote it");
+        write(&path, format!("{lines}\n{older}").as_bytes(), 0o600);
+    }
+
     /// Sets a variable of the environment, which holds but `HOME` and `PATH`.
     pub fn env(&mut self, name: &str, value: impl Into<OsString>) -> &mut Self {
         self.environment.insert(name.into(), value.into());
@@ -160,6 +183,42 @@ impl Operator {
     /// Runs `keys send` with these words.
     pub fn send(&self, words: &str) -> Ran {
         self.keys(&format!("send {words}"))
+    }
+
+    /// Runs `keys` with these words after a line of shell, such as `ulimit -n 64`, whose mounts nobody else sees.
+    pub fn after(&self, line: &str, words: &str) -> Ran {
+        self.ran(self.command_after(line, words))
+    }
+
+    /// Returns `keys` with these words after a line of shell whose mounts nobody else sees, not yet run.
+    #[must_use]
+    pub fn command_after(&self, line: &str, words: &str) -> Command {
+        let mut command = Command::new("/usr/bin/unshare");
+        command
+            .args([
+                "--mount",
+                "sh",
+                "-ec",
+                &format!("{line}; exec \"$@\""),
+                "sh",
+            ])
+            .arg(lab::binary("keys"))
+            .args(words.split_whitespace());
+        command.env_clear().envs(&self.environment);
+        command.current_dir(self.path(""));
+        command
+    }
+
+    /// Runs a line of shell on a terminal; what it prints there is its standard output.
+    pub fn on_terminal(&self, line: &str) -> Ran {
+        let mut command = Command::new("script");
+        command.args(["-qefc", line, "/dev/null"]);
+        command
+            .env_clear()
+            .envs(&self.environment)
+            .env("SHELL", "/bin/sh");
+        command.current_dir(self.path(""));
+        self.ran(command)
     }
 
     /// Runs a command of this operator's, and shows the hosts when something is to be explained.

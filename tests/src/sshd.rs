@@ -147,6 +147,22 @@ impl Sshd {
         };
     }
 
+    /// Puts a script of bash in the place of the agent, which it can start as `keys-agent.real`.
+    pub fn wrap(&self, script: &str) {
+        let agent = lab::binary("keys-agent");
+        self.inside
+            .install(&agent, "/usr/local/bin/keys-agent.real");
+        let script = format!("#!/bin/bash\n{script}\n");
+        self.inside
+            .write("/usr/local/bin/keys-agent", script, 0o755);
+    }
+
+    /// Puts lines before the configuration of its sshd.
+    pub fn sshd_lines(&self, lines: &str) {
+        self.tree
+            .write("/etc/ssh/sshd_lab", format!("{lines}\n{CONFIG}"), 0o600);
+    }
+
     /// Returns its paragraph for an `ssh_config`.
     #[must_use]
     pub fn ssh_config(&self) -> String {
