@@ -5,6 +5,13 @@
     clippy::print_stdout,
     clippy::too_many_lines,
     reason = "a case is one story with its data: it says what it measured, and fails where it stands, by panicking"
+    clippy::unwrap_used,
+    reason = "a case fails where it stands, by panicking"
+)]
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "the texts of cases are short, and read better this way"
 )]
 
 /// Owners and groups: who cannot be found keeps that key back and no other, and nobody becomes root instead.
@@ -15,6 +22,8 @@ mod architecture;
 mod atomic;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
 mod filesystem;
+/// Host keys: pinned, known, or nothing is sent.
+mod hostkeys;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
@@ -27,6 +36,8 @@ mod send;
 mod socket;
 /// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
 mod units;
+/// What reaches ssh, and what of the configuration of its user counts.
+mod ssh;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
