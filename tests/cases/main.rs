@@ -22,6 +22,8 @@ mod architecture;
 mod atomic;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
 mod filesystem;
+/// Connections that freeze, break or are damaged, and logins that talk.
+mod connection;
 /// Host keys: pinned, known, or nothing is sent.
 mod hostkeys;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
