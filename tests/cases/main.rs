@@ -24,6 +24,10 @@ mod atomic;
 mod filesystem;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
+/// Every exit code that docs/commands.md names.
+mod exit_codes;
+/// Many hosts at once, some of which fail.
+mod fleet;
 /// Host keys: pinned, known, or nothing is sent.
 mod hostkeys;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
@@ -32,6 +36,8 @@ mod lab;
 mod permissions;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
+/// Which hosts and keys a command is about, and that nothing else is asked or contacted.
+mod selection;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
