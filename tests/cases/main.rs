@@ -44,6 +44,8 @@ mod send;
 mod socket;
 /// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
 mod units;
+/// Secrets from a real Vault.
+mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.
 mod ssh;
 /// Protocol version 1 as it was once said: what was right then is right now.
