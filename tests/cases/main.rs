@@ -44,6 +44,8 @@ mod send;
 mod socket;
 /// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
 mod units;
+/// Secrets from files and programs, and from the files of sops and age.
+mod sources_files;
 /// Secrets from a real Vault.
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.
