@@ -36,6 +36,8 @@ mod lab;
 mod permissions;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
+/// Where secrets are seen, and above all where not.
+mod leaks;
 /// Which hosts and keys a command is about, and that nothing else is asked or contacted.
 mod selection;
 /// `keys send` through a real ssh and sshd: what lands on the host.
