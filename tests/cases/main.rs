@@ -28,6 +28,8 @@ mod connection;
 mod exit_codes;
 /// Many hosts at once, some of which fail.
 mod fleet;
+/// What `get`, `plan` and `status` print, and that they change nothing.
+mod get_plan_status;
 /// Host keys: pinned, known, or nothing is sent.
 mod hostkeys;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
@@ -38,6 +40,8 @@ mod permissions;
 mod removal;
 /// Where secrets are seen, and above all where not.
 mod leaks;
+/// Manifests that are none, and ones that somebody else could have written.
+mod manifests;
 /// Which hosts and keys a command is about, and that nothing else is asked or contacted.
 mod selection;
 /// `keys send` through a real ssh and sshd: what lands on the host.
@@ -52,6 +56,8 @@ mod sources_files;
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.
 mod ssh;
+/// What reaches a terminal, and outputs that are none.
+mod terminal;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
