@@ -1,10 +1,12 @@
 //! The two streams: stdout is data, stderr is talk. Nothing secret goes to either, but what `keys get` was asked for.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use keys_protocol::printable;
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
@@ -45,8 +47,11 @@ impl Output {
 
     /// Prints the document of `--json`.
     pub(crate) fn json(&mut self, document: &Value) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut self.stdout, document)?;
-        writeln!(self.stdout)
+        let text = serde_json::to_string_pretty(document)?;
+        for line in text.lines() {
+            writeln!(self.stdout, "{}", escaped(line))?;
+        }
+        Ok(())
     }
 
     /// Writes bytes as they are: for `keys get`.
@@ -95,6 +100,22 @@ impl Output {
     }
 }
 
+/// Escapes in a line of JSON what a terminal would obey. `serde_json` does so below the space alone; the other controls and
+/// the characters of direction stand in strings only, and JSON has an escape for each.
+fn escaped(line: &str) -> Cow<'_, str> {
+    if printable(line, usize::MAX) == line {
+        return Cow::Borrowed(line);
+    }
+    let escape = |c: char| {
+        if printable(c.encode_utf8(&mut [0; 4]), 1).starts_with(c) {
+            c.to_string()
+        } else {
+            format!("\\u{:04x}", u32::from(c))
+        }
+    };
+    Cow::Owned(line.chars().map(escape).collect())
+}
+
 /// Says on a terminal what is under way; gone when dropped. Silent without one.
 pub(crate) struct Doing(ProgressBar);
 
@@ -115,5 +136,24 @@ impl Doing {
 impl Drop for Doing {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_gives_no_orders_and_stays_json() {
+        let text = "a\u{1b}[31m\u{9b}2J\u{202e}b\u{7f}ü\u{1f511}";
+        let line = serde_json::to_string(text).unwrap();
+        assert_eq!(
+            escaped(&line),
+            "\"a\\u001b[31m\\u009b2J\\u202eb\\u007fü\u{1f511}\""
+        );
+        assert_eq!(
+            serde_json::from_str::<String>(&escaped(&line)).unwrap(),
+            text
+        );
     }
 }
