@@ -20,12 +20,12 @@ mod accounts;
 mod architecture;
 /// All or nothing: whatever fails, ends or is killed, at whatever moment, a host has the old keys or the new ones.
 mod atomic;
-/// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
-mod filesystem;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
 /// Every exit code that docs/commands.md names.
 mod exit_codes;
+/// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
+mod filesystem;
 /// Many hosts at once, some of which fail.
 mod fleet;
 /// What `get`, `plan` and `status` print, and that they change nothing.
@@ -34,22 +34,20 @@ mod get_plan_status;
 mod hostkeys;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
-/// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
-mod permissions;
-/// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
-mod removal;
 /// Where secrets are seen, and above all where not.
 mod leaks;
 /// Manifests that are none, and ones that somebody else could have written.
 mod manifests;
+/// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
+mod permissions;
+/// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
+mod removal;
 /// Which hosts and keys a command is about, and that nothing else is asked or contacted.
 mod selection;
 /// `keys send` through a real ssh and sshd: what lands on the host.
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
 mod socket;
-/// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
-mod units;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
 /// Secrets from a real Vault.
@@ -58,6 +56,8 @@ mod sources_vault;
 mod ssh;
 /// What reaches a terminal, and outputs that are none.
 mod terminal;
+/// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
+mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.

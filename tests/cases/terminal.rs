@@ -94,7 +94,7 @@ fn a_host_cannot_give_orders_to_a_terminal() {
     operator.token("x");
     host.inside()
         .write(&format!("/run/keys/{}", ORDERS.trim_end()), "x", 0o600);
-    for words in ["send", "status", "plan"] {
+    for words in ["send", "status", "plan", "send --json", "status --json"] {
         let ran = operator.keys(words).succeeded();
         assert!(
             format!("{}{}", ran.text(), ran.stderr).contains("\\u{1b}[31m"),
@@ -114,9 +114,10 @@ fn a_host_cannot_give_orders_to_a_terminal() {
     ] {
         host.wrap(script);
         host.inside().write("/root/hello", hello(), 0o600);
-        for words in ["send", "status", "send --json"] {
+        for words in ["send", "status", "send --json", "status --json"] {
             let ran = operator.keys(words);
-            assert!(ran.code() != 0 || words == "status", "{script}: {ran}");
+            let known = words.starts_with("status");
+            assert!(ran.code() != 0 || known, "{script}: {ran}");
             harmless(&ran);
         }
     }
@@ -236,7 +237,6 @@ fn a_closed_or_full_output_is_a_failure_without_a_panic() {
     failed("$KEYS --help >/dev/full");
     failed("$KEYS --version >/dev/full");
     failed("$KEYS get token | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}");
-    failed("$KEYS manifest schema > >(exec >&- <&-; sleep 1)");
     let _sent = run("$KEYS send >/dev/full").exited(1);
     assert_eq!(
         host.inside().read("/run/keys/token").len(),
