@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keys_protocol::{KeyOutcome, Kind, RefusalCode, WireError};
+use keys_protocol::{KeyOutcome, Kind, Refusal, RefusalCode, WireError};
 use keys_tests::{Ended, Inside, Operator, Push, Session, Sshd};
 
 const KEYS: &[(&str, &[u8])] = &[("theirs", b"t"), ("good", b"g")];
@@ -136,11 +136,34 @@ fn an_account_with_another_number_now_is_given_its_key_anew() {
     assert_eq!(host.access("/run/keys/theirs"), "alice:alice 0440");
 }
 
+/// Says a key whose frame has this text in a member, and returns the refusal.
+fn refused(host: &Inside, member: &str, text: &str) -> Refusal {
+    let mut session = Session::receive(host);
+    let (hello, _, _) = session.hello().expect("a greeting");
+    let push = Push::of(&hello.nonce, &KEYS[..1]);
+    let sent = session
+        .wire
+        .send(&push.manifest)
+        .and_then(|()| session.wire.flush());
+    sent.expect("the agent listens");
+    let mut key = serde_json::to_value(&push.keys[0].0).expect("a frame");
+    key[member] = text.into();
+    let key = key.to_string().into_bytes();
+    let length = u32::try_from(key.len()).expect("short");
+    let said = session.say(&[&length.to_be_bytes()[..], &[Kind::Key as u8], &key].concat());
+    said.expect("the agent listens");
+    let answer = session.needs();
+    assert_ne!(session.close().0, Some(0), "{member} {text:?}");
+    match answer {
+        Err(WireError::Refused(refusal)) => refusal,
+        other => panic!("{member} {text:?}: {other:?}"),
+    }
+}
+
 /// B6: what is neither a name nor a number that could be one is no frame at all.
 #[test]
 fn the_agent_refuses_owners_that_cannot_be_any() {
     let sshd = Sshd::start("pigeon");
-    let host = sshd.inside();
     let wrong = [
         "4294967295",
         "4294967296",
@@ -164,28 +187,13 @@ fn the_agent_refuses_owners_that_cannot_be_any() {
         .into_iter()
         .flat_map(|member| wrong.map(|text| (member, text)))
     {
-        let mut session = Session::receive(host);
-        let (hello, _, _) = session.hello().expect("a greeting");
-        let push = Push::of(&hello.nonce, &KEYS[..1]);
-        let sent = session
-            .wire
-            .send(&push.manifest)
-            .and_then(|()| session.wire.flush());
-        sent.expect("the agent listens");
-        let mut key = serde_json::to_value(&push.keys[0].0).expect("a frame");
-        key[member] = text.into();
-        let key = key.to_string().into_bytes();
-        let length = u32::try_from(key.len()).expect("short");
-        let said = session.say(&[&length.to_be_bytes()[..], &[Kind::Key as u8], &key].concat());
-        said.expect("the agent listens");
-        match session.needs() {
-            Err(WireError::Refused(refusal)) if refusal.code == RefusalCode::Protocol => {
-                assert!(!refusal.message.contains(['\n', '\0']), "{refusal:?}");
-            }
-            other => panic!("{member} {text:?}: {other:?}"),
-        }
-        assert_ne!(session.close().0, Some(0), "{member} {text:?}");
-        assert!(!host.has("/run/keys/.current"), "{member} {text:?}");
+        let refusal = refused(sshd.inside(), member, text);
+        assert_eq!(refusal.code, RefusalCode::Protocol, "{refusal:?}");
+        assert!(!refusal.message.contains(['\n', '\0']), "{refusal:?}");
+        assert!(
+            !sshd.inside().has("/run/keys/.current"),
+            "{member} {text:?}"
+        );
     }
 }
 

@@ -40,6 +40,8 @@ mod leaks;
 mod manifests;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
+/// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
+mod protocol;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
 /// Which hosts and keys a command is about, and that nothing else is asked or contacted.
