@@ -248,3 +248,140 @@ fn results<R: Read, W: Write>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use keys_protocol::{MAGIC, Scope, Secret};
+
+    use super::*;
+    use crate::manifest::Manifest as Document;
+    use crate::plan::{Rules, pushes};
+    use crate::select::Selected;
+
+    const RECORDING: &str = include_str!("../../tests/data/session-v1.txt");
+
+    /// The manifest of the recorded session.
+    const MANIFEST: &str = r#"
+        id = "birds"
+        [hosts.pigeon]
+        [keys.first]
+        hosts = ["pigeon"]
+        source = { file = "first" }
+        [keys."web/second"]
+        hosts = ["pigeon"]
+        source = { file = "second" }
+        owner = "alice"
+        group = "keys"
+        mode = "0640"
+        restart_units = ["web.service"]
+        reload_units = ["proxy.service"]
+    "#;
+
+    /// Returns all that one side said, with what `change` makes of its frames.
+    fn half(side: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in RECORDING.lines() {
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            match words[..] {
+                [by, "magic", _] if by == side => bytes.extend(MAGIC),
+                [by, kind, payload] if by == side => {
+                    let payload = match kind {
+                        "30" => unhex(payload),
+                        _ => change(payload).into_bytes(),
+                    };
+                    bytes.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+                    bytes.extend(unhex(kind));
+                    bytes.extend(payload);
+                }
+                _ => {}
+            }
+        }
+        bytes
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
+        digits
+            .map(|two| u8::from_str_radix(two, 16).unwrap())
+            .collect()
+    }
+
+    fn push() -> Push {
+        let document = Document::parse(MANIFEST, Path::new("/x/keys.toml")).unwrap();
+        let host = document.hosts.values().next().unwrap();
+        let keys: Vec<_> = host.keys.values().map(Arc::clone).collect();
+        let secrets = ["first".into(), b"\0\x01\x02second\xff\n".to_vec()];
+        let resolved = keys
+            .iter()
+            .zip(secrets)
+            .map(|(key, bytes)| (key.source.clone(), Ok(Arc::new(Secret::new(bytes)))));
+        let selected = Selected {
+            host: Arc::clone(host),
+            scope: Scope::Host,
+            keys: keys.clone(),
+        };
+        let rules = Rules {
+            purpose: Purpose::Send,
+            ..Rules::asking()
+        };
+        let mut pushes = pushes(&document.id, &[selected], &resolved.collect(), rules).unwrap();
+        let mut push = pushes.remove(0);
+        "root@operator".clone_into(&mut push.manifest.sender);
+        push
+    }
+
+    /// Has the conversation with the recorded agent, its Hello changed, and returns what came of it and what was said.
+    fn talk(change: impl Fn(&str) -> String) -> (Result<Outcome, Broken>, Vec<u8>) {
+        let agent = half("agent", change);
+        let mut said = Vec::new();
+        let outcome = stream(&agent[..], &mut said, &push(), Purpose::Send);
+        (outcome, said)
+    }
+
+    #[test]
+    fn the_recorded_agent_hears_what_it_heard_to_the_byte() {
+        let (outcome, said) = talk(str::to_owned);
+        let Ok(outcome) = outcome else {
+            panic!("it was a success")
+        };
+        assert!(
+            said == half("pusher", str::to_owned),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        assert_eq!(outcome.generation, 2);
+        assert_eq!((outcome.keys.len(), outcome.units.len()), (3, 2));
+    }
+
+    #[test]
+    fn what_an_agent_adds_that_is_not_required_is_no_matter() {
+        let (outcome, _) = talk(|frame| frame.replacen('{', r#"{"mood":{"today":"merry"},"#, 1));
+        assert!(outcome.is_ok_and(|outcome| outcome.generation == 2));
+    }
+
+    #[test]
+    fn an_agent_of_a_version_to_come_hears_nothing_and_both_versions_are_named() {
+        for (now, later, words) in [
+            (
+                r#""protocol_min":1,"protocol_max":1"#,
+                r#""protocol_min":2,"protocol_max":3"#,
+                "keys-agent 0.1.0 speaks protocol 2 to 3, and this is protocol 1",
+            ),
+            (
+                r#""requires":"""#,
+                r#""requires":"telepathy""#,
+                "keys-agent 0.1.0 requires `telepathy`, which this keys does not know",
+            ),
+        ] {
+            let (outcome, said) = talk(|frame| frame.replace(now, later));
+            match outcome {
+                Err(Broken::Version(text)) => assert_eq!(text, words),
+                other => panic!("{words}: {:?}", other.err()),
+            }
+            assert!(said.is_empty(), "{} bytes were said", said.len());
+        }
+    }
+}
