@@ -2,16 +2,12 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::print_stdout,
     clippy::too_many_lines,
-    reason = "a case is one story with its data: it says what it measured, and fails where it stands, by panicking"
-    clippy::unwrap_used,
-    reason = "a case fails where it stands, by panicking"
-)]
-#![expect(
     clippy::format_push_string,
     clippy::format_collect,
-    reason = "the texts of cases are short, and read better this way"
+    reason = "a case is one story with its data: it says what it measured, and fails where it stands, by panicking"
 )]
 
 /// Owners and groups: who cannot be found keeps that key back and no other, and nobody becomes root instead.
