@@ -115,10 +115,12 @@ fn told(name: &str, outcome: &str, detail: &str) -> String {
 
 /// One line for whoever started us: the journal, or the operator at the other end of ssh.
 pub(crate) fn note(level: Level, text: &str) {
-    if stderr_is_journal() {
-        return record(level, text);
-    }
     let text = printable(text, limits::TEXT);
+    if stderr_is_journal() {
+        // Not as an entry of its own: the journal may come to that when we have ended, cannot find out any more whose it
+        // was, and `systemctl status` does not show it. Of the stream it knows. The number is the level: sd-daemon(3).
+        return queue(Order::Say(format!("<{}>{text}", level as u8)));
+    }
     // Nobody is there to be told that nobody is there.
     let _unheard = writeln!(std::io::stderr(), "keys-agent: {text}");
 }
@@ -143,8 +145,12 @@ fn send(level: Level, text: &str, fields: &[(&str, &str)]) {
         "SYSLOG_IDENTIFIER=keys-agent".to_owned(),
     ];
     entry.extend(fields.iter().map(|(name, value)| format!("{name}={value}")));
+    queue(Order::Write(entry));
+}
+
+fn queue(order: Order) {
     if let Some(queue) = WRITER.get_or_init(start_writer) {
-        let _lost = queue.try_send(Order::Write(entry));
+        let _lost = queue.try_send(order);
     }
 }
 
@@ -161,6 +167,8 @@ pub(crate) fn flush() {
 
 enum Order {
     Write(Vec<String>),
+    /// One line on standard error.
+    Say(String),
     /// Everything before this is written.
     Answer(Sender<()>),
 }
@@ -175,6 +183,9 @@ fn start_writer() -> Option<SyncSender<Order>> {
                 Order::Write(entry) => {
                     let entry: Vec<&str> = entry.iter().map(String::as_str).collect();
                     let _unheard = systemd::journal::send(&entry);
+                }
+                Order::Say(line) => {
+                    let _unheard = writeln!(std::io::stderr(), "{line}");
                 }
                 Order::Answer(done) => {
                     let _late = done.send(());
