@@ -4,7 +4,6 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::too_many_lines,
     clippy::format_push_string,
     clippy::format_collect,
     reason = "a case is one story with its data: it says what it measured, and fails where it stands, by panicking"
@@ -16,6 +15,8 @@ mod accounts;
 mod architecture;
 /// All or nothing: whatever fails, ends or is killed, at whatever moment, a host has the old keys or the new ones.
 mod atomic;
+/// The same sends by every way that docs/install.md offers.
+mod both_ways;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
 /// Every exit code that docs/commands.md names.
@@ -24,22 +25,34 @@ mod exit_codes;
 mod filesystem;
 /// Many hosts at once, some of which fail.
 mod fleet;
+/// A login with a forced command: whatever it asks for, it gets two verbs of the agent and nothing else.
+mod forced;
 /// What `get`, `plan` and `status` print, and that they change nothing.
 mod get_plan_status;
 /// Host keys: pinned, known, or nothing is sent.
 mod hostkeys;
+/// `keys-agent install`, by the one command of docs/install.md, on a host that has never seen it.
+mod install;
+/// Sessions that are killed and hosts that go down in the middle of a push.
+mod kills;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
 mod lab;
 /// Where secrets are seen, and above all where not.
 mod leaks;
+/// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
+mod manager;
 /// Manifests that are none, and ones that somebody else could have written.
 mod manifests;
+/// `keys-mount.service`: memory at /run/keys that cannot be swapped, whatever was there before.
+mod mount;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
+/// The sandbox of the agent's service, from inside: what it can write, be and reach.
+mod sandbox;
 /// Which hosts and keys a command is about, and that nothing else is asked or contacted.
 mod selection;
 /// `keys send` through a real ssh and sshd: what lands on the host.
@@ -54,7 +67,7 @@ mod sources_vault;
 mod ssh;
 /// What reaches a terminal, and outputs that are none.
 mod terminal;
-/// Units are told that their keys changed: after the commit, once each, whatever state they and systemd are in.
+/// Units are told that their keys changed: after the commit, once each, whatever state they are in.
 mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;

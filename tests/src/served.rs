@@ -1,21 +1,28 @@
 //! A booted host with the agent installed behind its socket, and services on it that count their starts.
 
+use std::fs;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::{Host, Release, lab};
 
 /// Removes what a case may have left: its keys, its units and what they counted.
-const CLEAN: &str = "
+const CLEAN: &str = r#"
 cd /etc/systemd/system
 for unit in lab-*.service; do
     case $unit in lab-network.service | 'lab-*.service') ;; *) systemctl kill --signal=KILL $unit; rm -f $unit ;; esac
 done
 rm -rf /run/lab /run/systemd/system/lab-* /etc/systemd/system/keys-agent.*.d
+sed -i 's/^restrict,command="[^"]*" //' /root/.ssh/authorized_keys
 systemctl daemon-reload
 systemctl reset-failed
-systemctl restart keys-agent.socket
+systemctl start dbus.socket
+systemctl restart keys-agent.socket || {
+    while umount /run/keys; do :; done
+    rm -rf /run/keys
+    systemctl restart keys-agent.socket
+}
 rm -rf /run/keys/* /run/keys/.[!.]*
-";
+"#;
 
 impl Host {
     /// Boots a host of its own and installs the agent, with its units.
@@ -89,6 +96,26 @@ impl Host {
         } else {
             0
         }
+    }
+
+    /// Kills the processes that serve connections to the socket, from here, as that is quick, and returns how many.
+    #[must_use]
+    pub fn kill_sessions(&self) -> usize {
+        let first = self.inside().first();
+        let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+        let here = namespace(first);
+        let all = fs::read_dir("/proc").expect("the lab has a /proc");
+        let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let serves = |process: &u32| {
+            let words = fs::read(format!("/proc/{process}/cmdline"));
+            words.is_ok_and(|words| words == b"keys-agent\0session\0")
+                && namespace(*process) == here
+        };
+        let sessions: Vec<u32> = numbers.filter(serves).collect();
+        for session in &sessions {
+            lab::kill(*session).expect("what is on our own host can be killed");
+        }
+        sessions.len()
     }
 
     /// Returns a property of a unit.
