@@ -167,12 +167,12 @@ fn signalled(signal: Signal) -> Option<i32> {
     let start = Instant::now();
     let status = child.wait().unwrap();
     assert!(
-        start.elapsed() < Duration::from_secs(3),
+        start.elapsed() < Duration::from_secs(5),
         "{:?}",
         start.elapsed()
     );
     // Its ssh goes with it.
-    wait_for("the end of ssh", Duration::from_secs(2), || {
+    wait_for("the end of ssh", Duration::from_secs(5), || {
         let config = operator.ssh("config").display().to_string();
         let mut left = Process::all().into_iter();
         (!left.any(|process| process.shows(&config))).then_some(())

@@ -461,7 +461,9 @@ fn keys_needs_no_place_to_write() {
     }
     here.operator.env("TMPDIR", temporary.path());
     let before = listing(temporary.path());
-    let line = "mount -o bind,ro \"$HOME\" \"$HOME\"; mount -t tmpfs -o size=4k full /tmp; head -c 4096 /dev/zero >/tmp/full; ! touch \"$HOME/x\" 2>&1";
+    // Through a descriptor: `keys` itself may lie below /tmp.
+    let line = "exec 9<\"$1\"; shift; set -- /proc/self/fd/9 \"$@\"; mount -o bind,ro \"$HOME\" \"$HOME\"; \
+                mount -t tmpfs -o size=4k full /tmp; head -c 4096 /dev/zero >/tmp/full; ! touch \"$HOME/x\" 2>&1";
     let _sent = here.operator.after(line, "send").succeeded();
     assert_eq!(
         here.host.inside().read("/run/keys/key0"),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keys_tests::{Operator, Sshd, Tap};
 
-/// How long any manifest may take, in a build that is not optimised.
-const LIMIT: Duration = Duration::from_secs(2);
+/// How long any manifest may take: 2 s, and more in a build that is not optimised, on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(6);
 
 /// An operator of whom nothing should be contacted or asked.
 struct Setting {
