@@ -1,11 +1,11 @@
 //! A login with a forced command: whatever it asks for, it gets two verbs of the agent and nothing else.
 
+use std::fs;
 use std::process::Command;
 
 use keys_protocol::MAGIC;
-use keys_tests::{Host, Operator, Ran, Release, Session};
+use keys_tests::{Host, Operator, Ran, Release, Session, lab};
 
-const FORCED: &str = r#"restrict,command="/usr/local/bin/keys-agent relay" "#;
 const VERB: &str = "keys-agent status";
 /// What no command may ever make.
 const MARK: &str = "/root/mark";
@@ -117,11 +117,21 @@ fn chains() -> Vec<String> {
     chains
 }
 
-/// Puts the forced command before the key that root's logins use.
+/// Puts what docs/install.md puts there before the key that root's logins use.
 fn force(host: &Host) {
+    let page =
+        fs::read_to_string(lab::source().join("docs/install.md")).expect("the page is there");
+    let is_forced = |line: &&str| line.contains("command=\"");
+    let line = page
+        .lines()
+        .find(is_forced)
+        .expect("a line with a forced command");
+    let (before, _) = line
+        .split_once("ssh-ed25519")
+        .expect("a line of authorized_keys");
     let path = "/root/.ssh/authorized_keys";
-    let line = String::from_utf8(host.inside().read(path)).expect("a line");
-    host.tree().write(path, format!("{FORCED}{line}"), 0o600);
+    let own = String::from_utf8(host.inside().read(path)).expect("a line");
+    host.tree().write(path, format!("{before}{own}"), 0o600);
 }
 
 /// Through one connection of our own, so that a hundred commands are a hundred sessions and not a hundred logins.

@@ -12,7 +12,7 @@ for unit in lab-*.service; do
     case $unit in lab-network.service | 'lab-*.service') ;; *) systemctl kill --signal=KILL $unit; rm -f $unit ;; esac
 done
 rm -rf /run/lab /run/systemd/system/lab-* /etc/systemd/system/keys-agent.*.d
-sed -i 's/^restrict,command="[^"]*" //' /root/.ssh/authorized_keys
+sed -i 's/^.*command="[^"]*" //' /root/.ssh/authorized_keys
 systemctl daemon-reload
 systemctl reset-failed
 systemctl start dbus.socket
