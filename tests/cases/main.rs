@@ -39,8 +39,6 @@ mod kills;
 mod lab;
 /// Where secrets are seen, and above all where not.
 mod leaks;
-/// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
-mod manager;
 /// Manifests that are none, and ones that somebody else could have written.
 mod manifests;
 /// `keys-mount.service`: memory at /run/keys that cannot be swapped, whatever was there before.
@@ -65,6 +63,8 @@ mod sources_files;
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.
 mod ssh;
+/// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
+mod systemd;
 /// What reaches a terminal, and outputs that are none.
 mod terminal;
 /// Units are told that their keys changed: after the commit, once each, whatever state they are in.
