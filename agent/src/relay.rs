@@ -79,17 +79,18 @@ pub(crate) fn relay(verb: Verb) -> Result<Relayed, Failure> {
 /// Connects and waits for the agent's first bytes. Nothing of the pusher's is touched before those, so an agent that
 /// has no room can be asked again.
 fn open(verb: Verb, chunk: &mut [u8]) -> Result<Option<(UnixStream, usize)>, Failure> {
-    let until = Instant::now() + limits::LOCK_WAIT;
+    let until = Instant::now() + limits::ROOM_WAIT;
     loop {
-        let Some(mut socket) = connect()? else {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(busy());
+        }
+        let Some(mut socket) = connect(left)? else {
             return Ok(None);
         };
         let read = first(&mut socket, verb, chunk)?;
         if read > 0 {
             return Ok(Some((socket, read)));
-        }
-        if Instant::now() + RETRY > until {
-            return Err(busy());
         }
         thread::sleep(RETRY);
     }
@@ -103,8 +104,9 @@ fn busy() -> Failure {
     .hint("other sessions are open, or it failed: journalctl -u keys-agent")
 }
 
-/// Connects, or says that there is no socket. Bounded, as a full backlog would block for ever.
-fn connect() -> Result<Option<UnixStream>, Failure> {
+/// Connects, or says that there is no socket. Bounded by `wait`, as a full backlog would block for ever; so is the wait
+/// for the first byte.
+fn connect(wait: Duration) -> Result<Option<UnixStream>, Failure> {
     let connecting = || format!("connect to the agent at {SOCKET}");
     let fd = socket::socket(
         AddressFamily::Unix,
@@ -113,8 +115,10 @@ fn connect() -> Result<Option<UnixStream>, Failure> {
         None,
     );
     let fd = fd.doing(connecting)?;
-    let wait = TimeVal::new(limits::IDLE.as_secs().cast_signed(), 0);
-    socket::setsockopt(&fd, sockopt::SendTimeout, &wait).doing(connecting)?;
+    // Zero would mean for ever.
+    let seconds = TimeVal::new(wait.as_secs().max(1).cast_signed(), 0);
+    socket::setsockopt(&fd, sockopt::SendTimeout, &seconds).doing(connecting)?;
+    socket::setsockopt(&fd, sockopt::ReceiveTimeout, &seconds).doing(connecting)?;
     let address = UnixAddr::new(SOCKET).doing(connecting)?;
     match socket::connect(fd.as_raw_fd(), &address) {
         Err(Errno::ENOENT) => return Ok(None),
@@ -137,9 +141,6 @@ fn connect() -> Result<Option<UnixStream>, Failure> {
 fn first(socket: &mut UnixStream, verb: Verb, chunk: &mut [u8]) -> Result<usize, Failure> {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
     let asking = || "ask the agent for a session".to_owned();
-    socket
-        .set_read_timeout(Some(limits::LOCK_WAIT))
-        .doing(asking)?;
     let answer = socket
         .write_all(&[verb.byte()])
         .and_then(|()| socket.read(chunk));

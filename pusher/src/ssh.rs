@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use keys_protocol::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
@@ -51,12 +52,14 @@ impl Asking {
         }
     }
 
-    /// How long the first byte of the agent may take: a person who is asked needs longer.
+    /// How long the first byte of the agent may take: a login, and the wait for a place among the host's sessions. A
+    /// person who is asked needs longer.
     fn patience(self) -> Duration {
-        match self {
-            Self::Allowed => Duration::from_secs(150),
-            Self::Never => Duration::from_secs(30),
-        }
+        limits::ROOM_WAIT
+            + match self {
+                Self::Allowed => Duration::from_secs(150),
+                Self::Never => Duration::from_secs(25),
+            }
     }
 }
 

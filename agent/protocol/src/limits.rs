@@ -32,6 +32,8 @@ pub const SESSION: Duration = Duration::from_secs(300);
 pub const SLOWEST: u64 = 256 << 10;
 /// The longest wait for another push to end.
 pub const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait for a place among the sessions of a host, before the agent's first byte.
+pub const ROOM_WAIT: Duration = Duration::from_secs(20);
 /// How often the agent reports that units are still restarting.
 pub const PROGRESS: Duration = Duration::from_secs(5);
 /// The longest wait for units to restart.
