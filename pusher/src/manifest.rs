@@ -900,7 +900,7 @@ mod tests {
                 "{what}: {} bytes of error",
                 error.len()
             );
-            assert!(taken < Duration::from_secs(2), "{what}: {taken:?}");
+            assert!(taken < Duration::from_secs(10), "{what}: {taken:?}");
         }
     }
 

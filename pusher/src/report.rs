@@ -154,10 +154,7 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
         Ok(pushed) => pushed,
     };
     let keys = &pushed.outcome.keys;
-    let is_pending = |key: &KeyResult| {
-        let mut pending = pushed.failed.iter().filter(|(_, why)| why.is_pending());
-        pending.any(|(name, _)| *name == key.name)
-    };
+    let is_pending = |key: &KeyResult| is_pending(pushed, &key.name);
     let pending = keys.iter().filter(|key| is_pending(key)).count();
     let bad = keys
         .iter()
@@ -177,20 +174,23 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
             .count();
     match (bad, tense) {
         (0, Tense::Conditional) if pending > 0 || !pushed.outcome.is_in_place() => Exit::Changes,
-        (0, Tense::Past)
-            if pushed
-                .outcome
-                .units
-                .iter()
-                .any(|unit| unit.outcome == UnitOutcome::Failed) =>
-        {
-            Exit::Unit
-        }
+        (0, Tense::Past) if has_failed_unit(pushed) => Exit::Unit,
         (0, _) => Exit::Success,
         (bad, _) if bad < wanted => Exit::Partial,
         _ if pushed.failed.len() == bad + pending => Exit::Source,
         _ => Exit::Refused,
     }
+}
+
+/// Returns whether a send would make the key's secret.
+fn is_pending(pushed: &Pushed, key: &KeyName) -> bool {
+    let mut pending = pushed.failed.iter().filter(|(_, why)| why.is_pending());
+    pending.any(|(name, _)| name == key)
+}
+
+fn has_failed_unit(pushed: &Pushed) -> bool {
+    let mut units = pushed.outcome.units.iter();
+    units.any(|unit| unit.outcome == UnitOutcome::Failed)
 }
 
 /// One host: its cause. Several: 3 if any is in place, else the common cause, or 1.

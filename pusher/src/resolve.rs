@@ -74,7 +74,7 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
     fn origin(&self) -> Self;
 
     /// Returns this source as it gives a map in JSON, where it has another form for that.
-    fn as_json(self) -> Self {
+    fn into_json(self) -> Self {
         self
     }
 

@@ -79,9 +79,9 @@ macro_rules! sources {
             }
 
             /// Returns this source as it gives a map in JSON.
-            pub(crate) fn as_json(self) -> Self {
+            pub(crate) fn into_json(self) -> Self {
                 match self {
-                    $(Self::$kind(source) => Self::$kind(source.as_json()),)*
+                    $(Self::$kind(source) => Self::$kind(source.into_json()),)*
                     Self::Shaped(source) => Self::Shaped(source),
                 }
             }

@@ -16,6 +16,7 @@ fn setting(json: &str) -> (Sshd, Operator) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flow and its cases")]
 fn each_field_of_a_map_is_a_key_with_the_access_of_the_folder() {
     let (host, operator) =
         setting("{\"user\": \"u\", \"tls.key\": \"line\\n\\u0000\", \"port\": 1.50}");

@@ -68,6 +68,7 @@ fn of_key(operator: &Operator, key: &str, program: &str, words: &[&str]) -> Stri
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flow and its cases")]
 fn what_is_made_is_what_it_is_called_and_sops_has_it() {
     let host = Sshd::start("pigeon");
     let sops = Sops::new();
@@ -177,6 +178,7 @@ fn a_plan_makes_nothing_and_says_what_a_send_would_make() {
 
 /// Absence is what the store says, and nothing else: no file that cannot be opened, no place that cannot be reached.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flow and its cases")]
 fn nothing_is_made_where_the_store_fails() {
     let sops = Sops::new();
     let mut operator = operator(&sops, None);
@@ -442,6 +444,7 @@ fn a_typed_password_is_asked_for_only_until_its_hash_is_there() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flow and its cases")]
 fn what_cannot_be_made_is_said_when_the_manifest_is_read() {
     let operator = Operator::new();
     let check = |fields: &str, said: &str| {

@@ -152,6 +152,7 @@ fn a_map_is_given_in_the_order_of_its_document() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flow and its cases")]
 fn what_cannot_be_said_is_refused_by_the_name_of_its_field() {
     let operator = Operator::new();
     let check = |json: &str, form: &str, said: &str| {

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::resolve::{Answers, Kind, Run};
 use crate::source::Source;
 
-/// The source of the private key: of ssh, WireGuard or age.
+/// The source of the private key: of ssh, `WireGuard` or age.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(transparent)]
 pub(crate) struct PublicSource(Box<Source>);

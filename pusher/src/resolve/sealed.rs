@@ -123,6 +123,7 @@ fn folder(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err takes")]
 fn failed(error: io::Error) -> Failure {
     Failure::source(error.to_string())
 }

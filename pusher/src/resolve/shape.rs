@@ -71,7 +71,7 @@ impl Shape {
 impl ShapedSource {
     pub(crate) fn new(of: Source, shape: Shape) -> Self {
         let of = match shape {
-            Shape::As(_) => of.as_json(),
+            Shape::As(_) => of.into_json(),
             Shape::Decoded | Shape::Field(_) => of,
         };
         Self {

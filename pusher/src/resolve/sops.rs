@@ -119,7 +119,7 @@ impl Kind for SopsSource {
         }
     }
 
-    fn as_json(self) -> Self {
+    fn into_json(self) -> Self {
         Self { json: true, ..self }
     }
 

@@ -217,8 +217,8 @@ fn ssh() -> Result<Secret, Failure> {
 /// `wg genkey` clamps the key itself, so that it is one scalar in all programs.
 fn wireguard() -> Secret {
     let mut bytes = random(32);
-    bytes[0] &= 248;
-    bytes[31] = (bytes[31] & 127) | 64;
+    bytes[0] &= 0b1111_1000;
+    bytes[31] = (bytes[31] & 0b0111_1111) | 0b0100_0000;
     base64(&bytes)
 }
 

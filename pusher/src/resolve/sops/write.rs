@@ -11,7 +11,7 @@ use keys_protocol::{Secret, printable};
 use keys_sops::{Error, Format, Kind, Plain};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::failure::Failure;
 use crate::resolve::command::in_path;
@@ -187,6 +187,17 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
         .kill_on_drop(true)
         .spawn()
         .map_err(io)?;
+    converse(&mut child, value).await?;
+    let mut written = Vec::new();
+    memory
+        .rewind()
+        .and_then(|()| memory.read_to_end(&mut written))
+        .map_err(io)?;
+    Ok(written)
+}
+
+/// Gives sops the value, hears what it has to say, and waits for its success.
+async fn converse(child: &mut Child, value: &[u8]) -> Result<(), Failure> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let talk = async {
         let mut said = Vec::new();
@@ -208,16 +219,11 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
             "sops has not ended after {PATIENCE:?}; it was killed"
         )));
     };
-    let status = status.map_err(io)?;
-    if !status.success() {
-        return Err(refused(&said, value).at(format_args!("sops: {status}")));
+    let status = status.map_err(|error| Failure::source(format!("run sops: {error}")))?;
+    if status.success() {
+        return Ok(());
     }
-    let mut written = Vec::new();
-    memory
-        .rewind()
-        .and_then(|()| memory.read_to_end(&mut written))
-        .map_err(io)?;
-    Ok(written)
+    Err(refused(&said, value).at(format_args!("sops: {status}")))
 }
 
 /// What sops said, unless it repeats the value.
