@@ -72,6 +72,7 @@ fn keys(one: &Selected, source: &Source, fields: &[&str]) -> Result<Vec<Arc<Key>
             keys.push(Arc::clone(key));
         }
     }
+    keys.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(conflict) = Conflict::among(keys.iter().map(|key| &key.name)) {
         return Err(Failure::source(format!("on {}: {conflict}", one.host.name)));
     }

@@ -237,17 +237,13 @@ fn kill_process(process: u32, signal: Signal) {
     }
 }
 
-/// Panics unless one generation is left, within a second, and no draft of a link.
+/// Panics unless one generation is left, soon, and no draft of a link.
 fn only_the_committed_is_left(host: &Inside) {
     let find = "cd /run/keys && find . -maxdepth 1 -name '.gen.*' -o -maxdepth 1 -name '.link.*'";
-    wait_for(
-        "the end of all but the committed generation",
-        Duration::from_secs(1),
-        || {
-            let target = fs::read_link(host.path("/run/keys/.current")).ok()?;
-            (host.run(find).text().trim() == format!("./{}", target.display())).then_some(())
-        },
-    );
+    wait_for("the end of all but the committed generation", LIMIT, || {
+        let target = fs::read_link(host.path("/run/keys/.current")).ok()?;
+        (host.run(find).text().trim() == format!("./{}", target.display())).then_some(())
+    });
 }
 
 /// Reads certificate and key through one descriptor of their folder, as a server should; `None` if this took longer than
@@ -645,7 +641,7 @@ fn a_pusher_that_is_stopped_leaves_old_or_new_and_no_ssh() {
         assert!([0, code].contains(&found), "{signal}: exit {found}");
         stopped += u32::from(found != 0);
         let sessions = || ssh.sessions().is_empty().then_some(());
-        wait_for("the end of all ssh", Duration::from_secs(2), sessions);
+        wait_for("the end of all ssh", LIMIT, sessions);
         let is = ssh.keys.there(ssh.sshd.inside());
         assert!(
             [version - 1, version].contains(&is),

@@ -203,7 +203,7 @@ fn what_was_planted_where_keys_go_is_not_followed() {
         let start = Instant::now();
         let ended = Session::push(host, NEW, |_| {});
         assert!(
-            start.elapsed() < Duration::from_secs(5),
+            start.elapsed() < Duration::from_secs(20),
             "{what} at {place} held it up"
         );
         assert_eq!(looks(), before, "{what} at {place}");

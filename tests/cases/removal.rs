@@ -10,7 +10,7 @@ use keys_tests::{
 };
 
 /// How soon a replaced generation is gone.
-const GONE: Duration = Duration::from_secs(1);
+const GONE: Duration = LIMIT;
 
 /// Ten keys of 64 KiB.
 fn ten() -> Vec<(String, Vec<u8>)> {

@@ -496,7 +496,7 @@ fn a_command_gives_what_it_prints() {
     let source = "{ command = { argv = [\"sh\", \"-c\", \"sleep 61 & echo part; sleep 61\"], timeout = \"1s\" } }";
     from(&operator, source);
     let ran = operator.keys("get x").exited(6).said("no end after 1s");
-    assert!(ran.took < Duration::from_secs(5), "{ran}");
+    assert!(ran.took < Duration::from_secs(20), "{ran}");
 }
 
 /// One run for all keys that say the same, and one for each that says something else.

@@ -109,7 +109,7 @@ fn a_push_during_a_shutdown_ends_and_does_not_hold_it_up() {
             start.elapsed()
         );
         assert!(
-            start.elapsed() < Duration::from_secs(15),
+            start.elapsed() < Duration::from_secs(45),
             "{:?}",
             start.elapsed()
         );

@@ -162,7 +162,7 @@ fn keys_that_take_from_each_other_are_sent_with_their_own_access() {
     operator.write("s.yaml", sops.encrypt("s.yaml", "dba: x\n"));
     let ran = operator.send("").exited(6);
     let _ran = ran.said(
-        "keys: pigeon: env: template of db: value `db`: no field `db` at the top of the document",
+        "keys: pigeon: env: template of db: value `db`: sops s.yaml#db: no field `db` at the top\n",
     );
 }
 
@@ -175,7 +175,7 @@ fn a_key_takes_only_from_keys_that_are_there_and_not_from_itself() {
     };
     check(
         "x.source = { key = \"databse\" }\ndatabase.source = { file = \"a\" }",
-        "keys.toml:3:1: hosts.pigeon.keys.x.source: no key `databse` on pigeon\nkeys: hint: did you mean `database`?\n",
+        "keys.toml:4:12: hosts.pigeon.keys.x.source: no key `databse` on pigeon\nkeys: hint: did you mean `database`?\n",
     );
     check("x.source = { key = \"x\" }", "a circle: x takes from x\n");
     check(
