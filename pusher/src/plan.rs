@@ -55,6 +55,8 @@ pub(crate) struct Push {
     pub(crate) keys: Vec<Item>,
     /// The keys whose source failed, and why; they are among `keys`, without a secret.
     pub(crate) failed: Vec<(KeyName, Failure)>,
+    /// The keys whose source was not asked, on purpose; they are among `keys`, without a secret.
+    pub(crate) held: BTreeSet<KeyName>,
 }
 
 /// One key of a push; without a secret where its source failed.
@@ -115,6 +117,7 @@ impl Push {
         let mut keys = Vec::with_capacity(selected.keys.len());
         for key in &selected.keys {
             let secret = match resolved.get(&key.source) {
+                _ if selected.held.contains(&key.name) => None,
                 Some(Ok(secret)) => Some(Arc::clone(secret)),
                 Some(Err(failure)) => {
                     failed.push((key.name.clone(), failure.clone()));
@@ -139,6 +142,7 @@ impl Push {
             manifest,
             keys,
             failed,
+            held: selected.held.clone(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use keys_protocol::{Secret, limits};
 use tokio::sync::{Mutex, Semaphore};
@@ -17,7 +18,8 @@ use tokio::task::JoinSet;
 
 use crate::failure::Failure;
 use crate::identity::{AgeSettings, Keyrings};
-use crate::resolve::vault::{Vault, VaultSettings};
+use crate::manifest::SshSettings;
+use crate::resolve::vault::{VaultSettings, Vaults};
 use crate::source::Source;
 
 /// How many origins are asked at once.
@@ -33,6 +35,12 @@ pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     /// The `[vault]` table.
     pub(crate) vault: VaultSettings,
+    /// The `[vaults]` tables, by name.
+    pub(crate) vaults: BTreeMap<String, VaultSettings>,
+    /// How hosts are reached: a tunnel leads through one.
+    pub(crate) ssh: SshSettings,
+    /// How long a Vault that is down or sealed is waited for (`--wait`).
+    pub(crate) wait: Duration,
     /// The `[age]` table.
     pub(crate) age: AgeSettings,
 }
@@ -71,6 +79,8 @@ pub(crate) async fn resolve(sources: &BTreeSet<Source>, settings: &Settings) -> 
         let wanted = waiting.remove(&task).unwrap_or_default();
         resolved.extend(share(wanted, answers));
     }
+    // Nothing more is asked: no token of this run is needed while its keys are on their way.
+    vault::farewell().await;
     resolved
 }
 
@@ -99,6 +109,17 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
     /// Returns what is asked once for all sources that share it: the file or path without the field.
     fn origin(&self) -> Self;
 
+    /// Returns which of `[vaults]` it asks, where it names one.
+    fn vault(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns whether asking makes a value that there never was before. Such a source is not asked to find out what
+    /// has changed: only where its key is missing, or on request.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// Asks this origin once, and takes what each of `wanted` names out of the answer.
     fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> impl Future<Output = Answers> + Send;
 }
@@ -107,7 +128,7 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
 pub(crate) struct Run {
     settings: Settings,
     keyrings: Keyrings,
-    vault: Vault,
+    vaults: Vaults,
     /// Held by whoever asks the user something.
     terminal: Terminal,
 }
@@ -121,13 +142,21 @@ impl Run {
         Self {
             settings,
             keyrings: Keyrings::new(terminal.clone()),
-            vault: Vault::default(),
+            vaults: Vaults::default(),
             terminal,
         }
     }
 }
 
 impl Settings {
+    /// Returns these, with a Vault that is down or sealed waited for.
+    pub(crate) fn waiting(&self, wait: Duration) -> Self {
+        Self {
+            wait,
+            ..self.clone()
+        }
+    }
+
     /// Returns `path` as seen from the manifest's folder; `~/` is the user's home.
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

@@ -14,8 +14,9 @@ use crate::report::{self, Tense};
 use crate::resolve;
 use crate::select::Selected;
 use crate::source::Source;
+use crate::volatile;
 
-/// Sends, or says what sending would do: manifest, selection, secrets, plan, delivery, report.
+/// Sends, or says what sending would do: manifest, selection, what is made anew, secrets, plan, delivery, report.
 pub(crate) async fn send(
     globals: &Globals,
     args: &SendArgs,
@@ -24,8 +25,10 @@ pub(crate) async fn send(
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
     let selected = args.selection.apply(&manifest)?;
+    let selected = volatile::hold(selected, &manifest, args.made(purpose)?).await;
     let doing = Doing::now("resolving the sources");
-    let resolved = resolve::resolve(&sources(&selected), &manifest.sources).await;
+    let settings = manifest.sources.waiting(args.patience.wait());
+    let resolved = resolve::resolve(&sources(&selected), &settings).await;
     drop(doing);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
         Ok(pushes) => pushes,
@@ -43,7 +46,7 @@ pub(crate) async fn send(
 pub(crate) fn sources(selected: &[Selected]) -> BTreeSet<Source> {
     selected
         .iter()
-        .flat_map(|one| &one.keys)
+        .flat_map(Selected::asked)
         .map(|key| key.source.clone())
         .collect()
 }

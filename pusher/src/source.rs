@@ -39,6 +39,20 @@ macro_rules! sources {
                 }
             }
 
+            /// Returns which of `[vaults]` it asks, where it names one.
+            pub(crate) fn vault(&self) -> Option<&str> {
+                match self {
+                    $(Self::$kind(source) => source.vault()),*
+                }
+            }
+
+            /// Returns whether asking makes a value that there never was before.
+            pub(crate) fn is_volatile(&self) -> bool {
+                match self {
+                    $(Self::$kind(source) => source.is_volatile()),*
+                }
+            }
+
             /// Asks this origin, and takes what each of `wanted` names out of the answer.
             pub(crate) async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
                 match self {
@@ -66,6 +80,8 @@ macro_rules! sources {
 sources! {
     /// A field of a Vault or OpenBao key-value secret.
     Vault(vault::VaultSource),
+    /// A new AppRole secret id, wrapped: for a service that logs in to Vault itself.
+    VaultSecretId(vault::SecretIdSource),
     /// A value of a SOPS file, or the whole file.
     Sops(sops::SopsSource),
     /// An age-encrypted file.
@@ -233,6 +249,15 @@ mod tests {
             r#"{ vault = { path = "kv/a#b", field = "c", version = 3 } }"#,
             "vault kv/a#b#c (version 3)",
         );
+        check(
+            r#"{ vault_secret_id = { role = "web", wrap_ttl = "90s" } }"#,
+            "vault secret id of web",
+        );
+        check(r#"{ vault = "kv/web" }"#, "vault kv/web");
+        check(
+            r#"{ vault = { path = "web#cert", mount = "kv/team/", engine = 2, from = "lab" } }"#,
+            "vault kv/team/web#cert from lab",
+        );
         check(r#"{ sops = "a#b.yaml#c/d" }"#, "sops a#b.yaml#c/d");
         check(
             r#"{ sops = { file = "x.json", key = ["c/d"] } }"#,
@@ -256,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_cannot_be_is_said() {
+    fn what_a_vault_source_cannot_be_is_said() {
         check(
-            r#"{ vault = "kv/web" }"#,
-            "a field is wanted: `kv/web#FIELD`",
+            r#"{ vault = "web" }"#,
+            "a Vault path is a mount and a path: `kv/web`",
         );
         check(r#"{ vault = "kv/web#" }"#, "a name after `#` is empty");
         check(
@@ -271,13 +296,25 @@ mod tests {
             "`sys/` is no place for secrets",
         );
         check(
+            r#"{ vault = { path = "kv/web#x", engine = 3 } }"#,
+            "the key-value engine has the versions 1 and 2",
+        );
+        check(
+            r#"{ vault = { path = "kv/web", encoding = "base64" } }"#,
+            "an encoding is that of one field",
+        );
+        check(
             "{ vault = 3 }",
             "invalid type: integer `3`, expected its short form or a table",
         );
         check(
             r#"{ vault = { path = "kv/x", fields = "a" } }"#,
-            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`",
+            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`, `engine`, `encoding`, `from`",
         );
+    }
+
+    #[test]
+    fn what_a_source_cannot_be_is_said() {
         check(
             r#"{ file = "/etc/shadow" }"#,
             "the path is relative to the manifest's folder",
@@ -293,7 +330,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown variant `valt`, expected one of `vault`, `sops`, `age`, `file`, `command`",
+            "unknown variant `valt`, expected one of `vault`, `vault_secret_id`, `sops`, `age`, `file`, `command`",
         );
     }
 

@@ -21,11 +21,13 @@ use crate::row::{Row, Stale, State};
 use crate::select::Selected;
 use crate::send;
 use crate::stream::Inventory;
+use crate::volatile::{self, Made};
 
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
     let selected = args.selection.apply(&manifest)?;
+    let selected = volatile::hold(selected, &manifest, Made::None).await;
     let answers = match ask(&manifest, &selected, args).await {
         Ok(answers) => answers,
         Err(failures) => return out.failures(&failures, Exit::Source),
@@ -58,7 +60,8 @@ async fn ask(
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let resolved = resolve::resolve(&send::sources(selected), &manifest.sources).await;
+        let sources = manifest.sources.waiting(args.patience.wait());
+        let resolved = resolve::resolve(&send::sources(selected), &sources).await;
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers

@@ -17,14 +17,14 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
     let mut placing = Placing::new(document);
     placing.bounded(document)?;
     for (name, table) in &document.keys {
-        placing
-            .shared(name, table)
+        known_vault(table, document)
+            .and_then(|()| placing.shared(name, table))
             .map_err(|problem| problem.inside(name.as_str()).inside("keys"))?;
     }
     for (host, table) in &document.hosts {
         for (name, table) in &table.keys {
-            placing
-                .own(host, name, table)
+            known_vault(table, document)
+                .and_then(|()| placing.own(host, name, table))
                 .map_err(|problem| at_host(problem, host, name))?;
         }
     }
@@ -181,6 +181,22 @@ fn host(name: &HostName, table: &HostTable) -> Host {
     }
 }
 
+/// Refuses a key from a Vault that the manifest does not name.
+fn known_vault(table: &KeyTable, document: &Document) -> Result<(), Problem> {
+    let Some(name) = table.source.vault() else {
+        return Ok(());
+    };
+    if document.vaults.contains_key(name) {
+        return Ok(());
+    }
+    let meant = nearest(name, document.vaults.keys().map(String::as_str));
+    Err(
+        Problem::new(format!("no [vaults.{}] in this manifest", Bare(name)))
+            .hint(meant.map(|name| format!("did you mean `{name}`?")))
+            .inside("source"),
+    )
+}
+
 /// One key as its table says, for any host.
 fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
     let mode = table.mode.unwrap_or(Mode::DEFAULT);
@@ -233,21 +249,41 @@ fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
 /// Refuses two keys that cannot be on one host together.
 fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
     let Some(conflict) = Conflict::among(host.keys.keys()) else {
-        return Ok(());
+        return apart(host, document);
     };
     let (Conflict::Twice(name)
     | Conflict::FileAndDirectory(_, name)
     | Conflict::SameUnit(_, name, _)) = &conflict;
     let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
+    Err(located(problem, host, name, document))
+}
+
+/// Refuses two keys that would share a value which can be used once.
+fn apart(host: &Host, document: &Document) -> Result<(), Problem> {
+    let mut takers = BTreeMap::new();
+    let volatile = host.keys.values().filter(|key| key.source.is_volatile());
+    for key in volatile {
+        if let Some(other) = takers.insert(&key.source, &key.name) {
+            let (source, host_name) = (&key.source, &host.name);
+            let text =
+                format!("on {host_name}: {other} takes the same {source}, and it is for one");
+            let problem = Problem::new(text).of_name();
+            return Err(located(problem, host, &key.name, document));
+        }
+    }
+    Ok(())
+}
+
+fn located(problem: Problem, host: &Host, name: &KeyName, document: &Document) -> Problem {
     let own = document
         .hosts
         .get(&host.name)
         .is_some_and(|table| table.keys.contains_key(name));
-    Err(if own {
+    if own {
         at_host(problem, &host.name, name)
     } else {
         problem.inside(name.as_str()).inside("keys")
-    })
+    }
 }
 
 fn at_host(problem: Problem, host: &HostName, name: &KeyName) -> Problem {
