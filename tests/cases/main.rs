@@ -47,6 +47,8 @@ mod mount;
 mod permissions;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
+/// `keys recipients`: hosts as age recipients, made of keys that are pinned or known and of no others.
+mod recipients;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
 /// The sandbox of the agent's service, from inside: what it can write, be and reach.
@@ -57,6 +59,8 @@ mod selection;
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
 mod socket;
+/// age: identities of every kind, from every place, and files that nobody honest wrote.
+mod sources_age;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
 /// Secrets from a real Vault.
