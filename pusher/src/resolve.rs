@@ -3,25 +3,23 @@
 pub(crate) mod age;
 pub(crate) mod command;
 pub(crate) mod file;
+mod once;
 pub(crate) mod sops;
 pub(crate) mod vault;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keys_protocol::{Secret, limits};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Mutex;
 
 use crate::failure::Failure;
 use crate::identity::{AgeSettings, Keyrings};
+use crate::resolve::once::Origins;
 use crate::resolve::vault::{Vault, VaultSettings};
 use crate::source::Source;
-
-/// How many origins are asked at once.
-const AT_ONCE: usize = 16;
 
 /// The largest secret, in bytes: what a key may have.
 pub(crate) const LARGEST: u64 = limits::KEY_BYTES;
@@ -37,55 +35,16 @@ pub(crate) struct Settings {
     pub(crate) age: AgeSettings,
 }
 
-/// Each source with its secret, or why there is none.
-pub(crate) type Resolved = BTreeMap<Source, Result<Arc<Secret>, Failure>>;
+/// What a source came to: its secret, which everything that takes it shares, or why there is none.
+pub(crate) type Outcome = Result<Arc<Secret>, Failure>;
 
-/// Asks every origin of `sources` once, at most 16 at a time, and reports every failure, not only the first.
+/// Each source with what it came to.
+pub(crate) type Resolved = BTreeMap<Source, Outcome>;
+
+/// Asks every origin of `sources` once, and reports every failure, not only the first.
 pub(crate) async fn resolve(sources: &BTreeSet<Source>, settings: &Settings) -> Resolved {
-    let mut origins: BTreeMap<Source, Vec<Source>> = BTreeMap::new();
-    for source in sources {
-        origins
-            .entry(source.origin())
-            .or_default()
-            .push(source.clone());
-    }
-    let run = Arc::new(Run::new(settings.clone()));
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking = JoinSet::new();
-    let mut waiting = HashMap::new();
-    for (origin, wanted) in origins {
-        let (run, slots, names) = (run.clone(), slots.clone(), wanted.clone());
-        let task = asking.spawn(async move {
-            // The semaphore is never closed: without a slot there is only one task too many.
-            let _slot = slots.acquire_owned().await;
-            origin.ask(names, run).await
-        });
-        waiting.insert(task.id(), wanted);
-    }
-    let mut resolved = Resolved::new();
-    while let Some(joined) = asking.join_next_with_id().await {
-        let (task, answers) = match joined {
-            Ok((task, answers)) => (task, answers),
-            Err(error) => (error.id(), Err(broken(&error))),
-        };
-        let wanted = waiting.remove(&task).unwrap_or_default();
-        resolved.extend(share(wanted, answers));
-    }
-    resolved
-}
-
-/// Gives each of `wanted` its answer; a failed origin is the failure of all of them.
-fn share(wanted: Vec<Source>, answers: Answers) -> Resolved {
-    match answers {
-        Ok(answers) => wanted
-            .into_iter()
-            .zip(answers.into_iter().map(|answer| answer.map(Arc::new)))
-            .collect(),
-        Err(failure) => wanted
-            .into_iter()
-            .map(|source| (source, Err(failure.clone())))
-            .collect(),
-    }
+    let run = Arc::new(Run::new(settings.clone(), sources));
+    run.answers(sources).await
 }
 
 /// What an origin answers: one answer for each source that was wanted of it, in order.
@@ -93,11 +52,21 @@ pub(crate) type Answers = Result<Vec<Result<Secret, Failure>>, Failure>;
 
 /// What every kind of source can do. Its `Display` is what a user would recognise, and shows no value.
 pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
-    /// Returns this source with `{host}` replaced.
+    /// Returns this source with `{host}` replaced, but for its parts.
     fn for_host(&self, host: &str) -> Self;
 
     /// Returns what is asked once for all sources that share it: the file or path without the field.
     fn origin(&self) -> Self;
+
+    /// Returns the sources that this one takes from, if it does: [`Run::answers`] has what they came to.
+    fn parts(&self) -> Vec<&Source> {
+        Vec::new()
+    }
+
+    /// Returns [`Kind::parts`] to be changed: `{host}` is put into them, and keys for their names.
+    fn parts_mut(&mut self) -> Vec<&mut Source> {
+        Vec::new()
+    }
 
     /// Asks this origin once, and takes what each of `wanted` names out of the answer.
     fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> impl Future<Output = Answers> + Send;
@@ -106,6 +75,7 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
 /// What the sources of one run share: each thing in it is made at the first need, once.
 pub(crate) struct Run {
     settings: Settings,
+    origins: Origins,
     keyrings: Keyrings,
     vault: Vault,
     /// Held by whoever asks the user something.
@@ -116,10 +86,11 @@ pub(crate) struct Run {
 pub(crate) type Terminal = Arc<Mutex<()>>;
 
 impl Run {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, sources: &BTreeSet<Source>) -> Self {
         let terminal = Terminal::default();
         Self {
             settings,
+            origins: Origins::of(sources),
             keyrings: Keyrings::new(terminal.clone()),
             vault: Vault::default(),
             terminal,

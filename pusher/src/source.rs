@@ -25,17 +25,35 @@ macro_rules! sources {
         }
 
         impl Source {
-            /// Returns this source with `{host}` replaced.
+            /// Returns this source and its parts with `{host}` replaced.
             pub(crate) fn for_host(&self, host: &str) -> Self {
-                match self {
+                let mut source = match self {
                     $(Self::$kind(source) => Self::$kind(source.for_host(host))),*
+                };
+                for part in source.parts_mut() {
+                    *part = part.for_host(host);
                 }
+                source
             }
 
             /// Returns what is asked once for all sources that share it.
             pub(crate) fn origin(&self) -> Self {
                 match self {
                     $(Self::$kind(source) => Self::$kind(source.origin())),*
+                }
+            }
+
+            /// Returns the sources that this one takes from.
+            pub(crate) fn parts(&self) -> Vec<&Self> {
+                match self {
+                    $(Self::$kind(source) => source.parts()),*
+                }
+            }
+
+            /// Returns the sources that this one takes from, to be changed.
+            pub(crate) fn parts_mut(&mut self) -> Vec<&mut Self> {
+                match self {
+                    $(Self::$kind(source) => source.parts_mut()),*
                 }
             }
 

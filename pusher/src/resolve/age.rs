@@ -136,6 +136,7 @@ impl fmt::Display for AgeSource {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
@@ -158,7 +159,7 @@ mod tests {
             file: file.to_owned(),
             identities: vec!["me".into()],
         };
-        source.decrypt(&Run::new(settings))
+        source.decrypt(&Run::new(settings, &BTreeSet::new()))
     }
 
     fn identity(folder: &Path) -> age::x25519::Identity {
