@@ -80,6 +80,18 @@ impl Failure {
         self
     }
 
+    /// Makes one failure of several, which ends as the first does.
+    pub(crate) fn together(failures: Vec<Self>) -> Option<Self> {
+        failures.into_iter().reduce(|mut all, failure| {
+            all.text = format!("{}; {}", all.text, failure.text);
+            all.hint = match (all.hint, failure.hint) {
+                (Some(one), Some(other)) if one != other => Some(format!("{one}; {other}")),
+                (one, other) => one.or(other),
+            };
+            all
+        })
+    }
+
     /// The hint, if there is one.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -7,6 +7,7 @@ mod find;
 mod hint;
 mod json;
 mod problem;
+mod refer;
 mod toml;
 mod tree;
 

@@ -2,9 +2,12 @@
 
 pub(crate) mod age;
 pub(crate) mod command;
+mod escape;
 pub(crate) mod file;
+pub(crate) mod key;
 mod once;
 pub(crate) mod sops;
+pub(crate) mod template;
 pub(crate) mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};

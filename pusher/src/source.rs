@@ -92,6 +92,10 @@ sources! {
     File(file::FileSource),
     /// What a program prints.
     Command(command::CommandSource),
+    /// The secret of another key of the same host.
+    Key(key::KeySource),
+    /// Several secrets in one text.
+    Template(template::TemplateSource),
 }
 
 /// Returns a text of the manifest as messages show it.

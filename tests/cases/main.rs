@@ -65,6 +65,8 @@ mod sources_vault;
 mod ssh;
 /// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
 mod systemd;
+/// Several secrets in one text, and keys that take from other keys.
+mod templates;
 /// What reaches a terminal, and outputs that are none.
 mod terminal;
 /// Units are told that their keys changed: after the commit, once each, whatever state they are in.

@@ -211,12 +211,27 @@ impl Operator {
 
     /// Runs a line of shell on a terminal; what it prints there is its standard output.
     pub fn on_terminal(&self, line: &str) -> Ran {
+        self.typing("", line)
+    }
+
+    /// Runs a line of shell on a terminal, where these words are typed.
+    pub fn typing(&self, words: &str, line: &str) -> Ran {
         let mut command = Command::new("script");
         command.args(["-qefc", line, "/dev/null"]);
         command
             .env_clear()
             .envs(&self.environment)
             .env("SHELL", "/bin/sh");
+        command.current_dir(self.path(""));
+        Ran::of(command, words.as_bytes()).on(self.hosts.clone())
+    }
+
+    /// Runs `keys` with these words where there is no terminal, whatever the tests were started from.
+    pub fn without_terminal(&self, words: &str) -> Ran {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(lab::binary("keys"));
+        command.args(words.split_whitespace());
+        command.env_clear().envs(&self.environment);
         command.current_dir(self.path(""));
         self.ran(command)
     }

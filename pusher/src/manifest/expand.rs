@@ -8,7 +8,7 @@ use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
 use super::document::{Document, HostTable, KeyTable, Place};
 use super::problem::Problem;
 use super::tree::Bare;
-use super::{Host, Key, Sudo};
+use super::{Host, Key, Sudo, refer};
 use crate::host::{HostName, Tag};
 use crate::spelling::nearest;
 
@@ -28,8 +28,9 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
                 .map_err(|problem| at_host(problem, host, name))?;
         }
     }
-    for host in placing.hosts.values() {
+    for host in placing.hosts.values_mut() {
         fits(host, document)?;
+        refer::keys(host).map_err(|(name, problem)| of_key(problem, host, &name, document))?;
     }
     Ok(placing
         .hosts
@@ -239,15 +240,20 @@ fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
     | Conflict::FileAndDirectory(_, name)
     | Conflict::SameUnit(_, name, _)) = &conflict;
     let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
+    Err(of_key(problem, host, name, document))
+}
+
+/// Puts a problem where the key stands: at its host, or by itself.
+fn of_key(problem: Problem, host: &Host, name: &KeyName, document: &Document) -> Problem {
     let own = document
         .hosts
         .get(&host.name)
         .is_some_and(|table| table.keys.contains_key(name));
-    Err(if own {
+    if own {
         at_host(problem, &host.name, name)
     } else {
         problem.inside(name.as_str()).inside("keys")
-    })
+    }
 }
 
 fn at_host(problem: Problem, host: &HostName, name: &KeyName) -> Problem {
