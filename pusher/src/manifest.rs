@@ -630,26 +630,36 @@ mod tests {
                 &format!("keys.toml:2:{at}: keys.a.source: {expected}"),
             );
         };
-        let kinds = "`vault`, `sops`, `age`, `file`, `command`";
-        let one =
-            format!("exactly one of {kinds} is wanted; what else there is to say goes inside it");
         source(
             // Whatever it is, it is not repeated.
             "'hunter2'",
             "10",
-            "found a string, expected one of vault, sops, age, file, command\n\
-             write source = { vault = \"…\" }, or another kind",
+            "found a string, expected a table\nwrite source = { vault = \"…\" }, or another kind",
         );
-        source("{}", "10", &format!("found an empty table\n{one}"));
+        source(
+            "{}",
+            "10",
+            "no kind: one of vault, sops, age, file, command, key, template is wanted",
+        );
+        source(
+            "{ command = ['x'], file = 'x' }",
+            "10",
+            "two kinds side by side: a source is of one",
+        );
         source(
             "{ command = ['x'], timeout = '1s' }",
-            "10",
-            &format!("found `command`, `timeout` side by side\n{one}"),
+            "29",
+            "unknown field `timeout`\nwhat there is to say of a kind goes inside it: source.command = { … }",
         );
         source(
             "{ valt = 'x' }",
             "12",
-            &format!("found `valt`, expected one of {kinds}\ndid you mean `vault`?"),
+            "unknown field `valt`\ndid you mean `vault`?",
+        );
+        source(
+            "{ file = 'x', as = 'env', encoding = 'base64' }",
+            "10",
+            "`encoding` is that of one value, and `as` takes a map",
         );
     }
 
@@ -673,6 +683,10 @@ mod tests {
             "{ command = { argv = ['x'], trim = 'newlin' } }",
             "45: keys.a.source.command.trim: found `newlin`, expected one of `none`, `newline`\n\
              did you mean `newline`?",
+        );
+        source(
+            "{ file = 'x', as = 'yaml' }",
+            "29: keys.a.source.as: found a string, expected one of env, json",
         );
         source(
             "{ sops = { file = 'x', key = ['a', 3] } }",
@@ -829,7 +843,7 @@ mod tests {
             (
                 "kinds",
                 format!("[keys.a]\nsource={{{kinds}}}"),
-                "side by side",
+                "unknown field",
             ),
             ("a comment", comment + "\nid=1", "expected a string"),
             ("a name", long + "=1", "unknown field"),

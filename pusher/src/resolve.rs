@@ -3,9 +3,11 @@
 pub(crate) mod age;
 pub(crate) mod command;
 mod escape;
+mod fields;
 pub(crate) mod file;
 pub(crate) mod key;
 mod once;
+pub(crate) mod shape;
 pub(crate) mod sops;
 pub(crate) mod template;
 pub(crate) mod vault;
@@ -60,6 +62,11 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
 
     /// Returns what is asked once for all sources that share it: the file or path without the field.
     fn origin(&self) -> Self;
+
+    /// Returns this source as it gives a map in JSON, where it has another form for that.
+    fn as_json(self) -> Self {
+        self
+    }
 
     /// Returns the sources that this one takes from, if it does: [`Run::answers`] has what they came to.
     fn parts(&self) -> Vec<&Source> {

@@ -12,23 +12,57 @@ use serde::de::{
     Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
+use crate::resolve::shape::{As, Encoding, Shape, ShapedSource};
 use crate::resolve::{self, Answers, Kind as _, Run};
 
 /// Makes [`Source`] of the kinds that there are, each with its file in `resolve/`.
 macro_rules! sources {
     ($($(#[doc = $doc:literal])* $kind:ident($module:ident::$form:ident)),* $(,)?) => {
         /// Where a secret comes from: `{ vault = "kv/web#cert" }` and the like.
-        #[derive(serde::Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[serde(rename_all = "snake_case")]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Source {
-            $($(#[doc = $doc])* $kind(resolve::$module::$form)),*
+            $($(#[doc = $doc])* $kind(resolve::$module::$form),)*
+            /// One of the others with `as` or `encoding`.
+            Shaped(resolve::shape::ShapedSource),
+        }
+
+        /// The names in a source's table.
+        #[derive(serde::Deserialize, Clone, Copy, PartialEq, Eq)]
+        #[serde(field_identifier, rename_all = "snake_case")]
+        enum Name {
+            As,
+            Encoding,
+            $($kind,)*
+        }
+
+        impl Source {
+            /// Those names but `as` and `encoding`.
+            const KINDS: &[&str] = &[$(stringify!($module)),*];
+
+            /// Reads the kind that stands under `name`; nothing if that is none.
+            fn next<'de, A: MapAccess<'de>>(name: Name, table: &mut A) -> Result<Option<Self>, A::Error> {
+                match name {
+                    Name::As | Name::Encoding => Ok(None),
+                    $(Name::$kind => table.next_value().map(Self::$kind).map(Some),)*
+                }
+            }
+
+            /// Returns what each kind is written as, with what it is.
+            fn schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, &'static str, Schema)> {
+                vec![$((
+                    stringify!($module),
+                    concat!($($doc),*),
+                    generator.subschema_for::<resolve::$module::$form>(),
+                )),*]
+            }
         }
 
         impl Source {
             /// Returns this source and its parts with `{host}` replaced.
             pub(crate) fn for_host(&self, host: &str) -> Self {
                 let mut source = match self {
-                    $(Self::$kind(source) => Self::$kind(source.for_host(host))),*
+                    $(Self::$kind(source) => Self::$kind(source.for_host(host)),)*
+                    Self::Shaped(source) => Self::Shaped(source.for_host(host)),
                 };
                 for part in source.parts_mut() {
                     *part = part.for_host(host);
@@ -39,21 +73,32 @@ macro_rules! sources {
             /// Returns what is asked once for all sources that share it.
             pub(crate) fn origin(&self) -> Self {
                 match self {
-                    $(Self::$kind(source) => Self::$kind(source.origin())),*
+                    $(Self::$kind(source) => Self::$kind(source.origin()),)*
+                    Self::Shaped(source) => Self::Shaped(source.origin()),
+                }
+            }
+
+            /// Returns this source as it gives a map in JSON.
+            pub(crate) fn as_json(self) -> Self {
+                match self {
+                    $(Self::$kind(source) => Self::$kind(source.as_json()),)*
+                    Self::Shaped(source) => Self::Shaped(source),
                 }
             }
 
             /// Returns the sources that this one takes from.
             pub(crate) fn parts(&self) -> Vec<&Self> {
                 match self {
-                    $(Self::$kind(source) => source.parts()),*
+                    $(Self::$kind(source) => source.parts(),)*
+                    Self::Shaped(source) => source.parts(),
                 }
             }
 
             /// Returns the sources that this one takes from, to be changed.
             pub(crate) fn parts_mut(&mut self) -> Vec<&mut Self> {
                 match self {
-                    $(Self::$kind(source) => source.parts_mut()),*
+                    $(Self::$kind(source) => source.parts_mut(),)*
+                    Self::Shaped(source) => source.parts_mut(),
                 }
             }
 
@@ -66,7 +111,8 @@ macro_rules! sources {
                             _ => None,
                         });
                         origin.ask(wanted.collect(), run).await
-                    }),*
+                    })*
+                    Self::Shaped(source) => source.ask(Vec::new(), run).await,
                 }
             }
         }
@@ -74,7 +120,8 @@ macro_rules! sources {
         impl fmt::Display for Source {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
-                    $(Self::$kind(source) => source.fmt(f)),*
+                    $(Self::$kind(source) => source.fmt(f),)*
+                    Self::Shaped(source) => source.fmt(f),
                 }
             }
         }
@@ -96,6 +143,73 @@ sources! {
     Key(key::KeySource),
     /// Several secrets in one text.
     Template(template::TemplateSource),
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("source", Self::KINDS, SourceVisitor)
+    }
+}
+
+struct SourceVisitor;
+
+impl<'de> Visitor<'de> for SourceVisitor {
+    type Value = Source;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Source, A::Error> {
+        let (mut form, mut encoding, mut found) = (None, None, None);
+        while let Some(name) = table.next_key::<Name>()? {
+            match name {
+                Name::As => form = table.next_value()?,
+                Name::Encoding => encoding = table.next_value()?,
+                kind => {
+                    let source = Source::next(kind, &mut table)?;
+                    if found.is_some() {
+                        return Err(A::Error::custom(
+                            "two kinds side by side: a source is of one",
+                        ));
+                    }
+                    found = source;
+                }
+            }
+        }
+        let kinds = || format!("no kind: one of {} is wanted", Source::KINDS.join(", "));
+        let source = found.ok_or_else(|| A::Error::custom(kinds()))?;
+        let shape = Shape::of(form, encoding).map_err(A::Error::custom)?;
+        Ok(match shape {
+            Some(shape) => Source::Shaped(ShapedSource::new(source, shape)),
+            None => source,
+        })
+    }
+}
+
+impl JsonSchema for Source {
+    fn schema_name() -> Cow<'static, str> {
+        "Source".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let form = generator.subschema_for::<Option<As>>();
+        let encoding = generator.subschema_for::<Option<Encoding>>();
+        let kind = |(name, doc, schema): (&str, &str, Schema)| {
+            json_schema!({
+                "type": "object",
+                "description": doc.trim(),
+                "properties": { name: schema, "as": form, "encoding": encoding },
+                "required": [name],
+                "additionalProperties": false,
+            })
+        };
+        let kinds: Vec<Schema> = Self::schemas(generator).into_iter().map(kind).collect();
+        json_schema!({
+            "description": "Where a secret comes from.",
+            "oneOf": kinds,
+        })
+    }
 }
 
 /// Returns a text of the manifest as messages show it.
@@ -315,7 +429,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown variant `valt`, expected one of `vault`, `sops`, `age`, `file`, `command`",
+            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `key`, `template`",
         );
     }
 

@@ -41,6 +41,8 @@ mod lab;
 mod leaks;
 /// Manifests that are none, and ones that somebody else could have written.
 mod manifests;
+/// Maps as one file, and values that are encoded where they come from.
+mod maps;
 /// `keys-mount.service`: memory at /run/keys that cannot be swapped, whatever was there before.
 mod mount;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.

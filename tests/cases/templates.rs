@@ -30,12 +30,21 @@ fn every_byte_of_a_template_arrives() {
     let values = "values = { a = { file = \"a\" }, b = { file = \"b\" }, c = { file = \"c\" } }";
     let text = "on {{ host }}: {{a}}{{ b }}\n{{ \"{{ a }}\" }} {host} }}\n";
     let expected = b"on pigeon: oneit's \"two\"\n$x \\ \xc3\xbc\n{{ a }} {host} }}\n";
-    keys(&operator, &format!("x.source.template = {{ text = '''{text}''', {values} }}"));
+    keys(
+        &operator,
+        &format!("x.source.template = {{ text = '''{text}''', {values} }}"),
+    );
     gets(&operator, "x", expected);
     operator.write("x.tmpl", text);
-    keys(&operator, &format!("x.source.template = {{ file = \"x.tmpl\", {values} }}"));
+    keys(
+        &operator,
+        &format!("x.source.template = {{ file = \"x.tmpl\", {values} }}"),
+    );
     gets(&operator, "x", expected);
-    keys(&operator, &format!("x.source.template = {{ text = \"{{{{ c }}}}\", {values} }}"));
+    keys(
+        &operator,
+        &format!("x.source.template = {{ text = \"{{{{ c }}}}\", {values} }}"),
+    );
     gets(&operator, "x", b"\xff\0");
 }
 
@@ -61,7 +70,8 @@ fn escapes_are_read_back_by_what_they_are_for() {
     assert_eq!(read("json", "python3", &words), value);
     let words = python("import urllib.parse as u, sys; print(u.unquote(sys.argv[1]), end='')");
     assert_eq!(read("url", "python3", &words), value);
-    let words = python("import base64, sys; sys.stdout.buffer.write(base64.b64decode(sys.argv[1]))");
+    let words =
+        python("import base64, sys; sys.stdout.buffer.write(base64.b64decode(sys.argv[1]))");
     assert_eq!(read("base64", "python3", &words), value);
     for shell in ["dash", "bash"] {
         for escape in ["shell", "env"] {
@@ -92,7 +102,11 @@ fn what_a_template_cannot_be_is_said_where_it_is() {
     template(&format!("text = \"\", file = \"x.tmpl\", {value}"));
     fails(&operator, 64, "a template has either `text` or `file`");
     template("file = \"../x\"");
-    fails(&operator, 6, "file ../x: leads out of the manifest's folder");
+    fails(
+        &operator,
+        6,
+        "file ../x: leads out of the manifest's folder",
+    );
     template("text = \"{{ c | json }}\", values = { c = { file = \"c\" } }");
     fails(&operator, 6, "template of c: value `c`: not UTF-8\n");
     // All that failed, not only the first.
@@ -125,7 +139,10 @@ fn keys_that_take_from_each_other_are_sent_with_their_own_access() {
     let mut operator = Operator::of(&host);
     let sops = Sops::new();
     operator.env("SOPS_AGE_KEY", sops.age().identity_text());
-    operator.write("s.yaml", sops.encrypt("s.yaml", "db: hunter2\nport: 5432\n"));
+    operator.write(
+        "s.yaml",
+        sops.encrypt("s.yaml", "db: hunter2\nport: 5432\n"),
+    );
     keys(
         &operator,
         "db.source = { sops = \"s.yaml#db\" }\n\
@@ -144,7 +161,9 @@ fn keys_that_take_from_each_other_are_sent_with_their_own_access() {
     // A value that fails is the failure of what is made of it.
     operator.write("s.yaml", sops.encrypt("s.yaml", "dba: x\n"));
     let ran = operator.send("").exited(6);
-    let _ran = ran.said("keys: pigeon: env: template of db: value `db`: no field `db` at the top of the document");
+    let _ran = ran.said(
+        "keys: pigeon: env: template of db: value `db`: no field `db` at the top of the document",
+    );
 }
 
 #[test]
@@ -182,7 +201,10 @@ fn a_template_does_not_show_what_is_in_it() {
         "x.source.template = { text = \"{{ a | json }}\", values = { a = { command = [\"cat\", \"c\"] } } }",
     );
     operator.write("c", b"hunter2\xff");
-    let ran = operator.keys("get x").exited(6).said("value `a`: not UTF-8");
+    let ran = operator
+        .keys("get x")
+        .exited(6)
+        .said("value `a`: not UTF-8");
     assert!(!ran.stderr.contains("hunter2"), "{ran}");
     operator.write("y.tmpl", "hunter2 {{ nothing }}");
     keys(&operator, "x.source.template = { file = \"y.tmpl\" }");

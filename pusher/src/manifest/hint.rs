@@ -44,6 +44,16 @@ pub(super) fn quoted_name(way: &[Step], node: Option<&Node>, known: &[&str]) -> 
     }
 }
 
+/// `source = { command = …, timeout = … }`: whoever writes it wants the timeout inside the table of the command.
+pub(super) fn inside_kind(way: &[Step], found: &str, known: &[&str]) -> Option<String> {
+    let beside = |step: &Step| matches!(step, Step::Name(name) if name == "source");
+    let [.., table, _] = way else {
+        return None;
+    };
+    (beside(table) && nearest(found, known.iter().copied()).is_none())
+        .then(|| "what there is to say of a kind goes inside it: source.command = { … }".to_owned())
+}
+
 /// `mode = 0400` is no TOML: a number has no leading zero.
 pub(super) fn unquoted_mode(text: &str, at: usize) -> Option<String> {
     let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);

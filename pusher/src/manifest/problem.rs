@@ -165,6 +165,7 @@ impl Problem {
             }
             Kind::Said { .. } | Kind::WrongType { .. } => None,
             Kind::UnknownField { found, known } => hint::quoted_name(&self.way, node, known)
+                .or_else(|| hint::inside_kind(&self.way, found, known))
                 .or_else(|| Some(hint::meant(found, known))),
             Kind::UnknownVariant { found, known } => Some(hint::meant(found, known)),
             Kind::NotOne { known, .. } => Some(format!(

@@ -31,6 +31,8 @@ pub(crate) struct SopsSource {
     format: Option<SopsFormat>,
     /// Whether the value may be one that the file holds in clear.
     allow_unencrypted: bool,
+    /// Whether a map is given in JSON, and not in the format of the file.
+    json: bool,
 }
 
 /// The format of a SOPS file.
@@ -92,6 +94,7 @@ impl TryFrom<Form<String, SopsTable>> for SopsSource {
             key,
             format,
             allow_unencrypted,
+            json: false,
         })
     }
 }
@@ -109,8 +112,13 @@ impl Kind for SopsSource {
         Self {
             key: Steps::default(),
             allow_unencrypted: false,
+            json: false,
             ..self.clone()
         }
+    }
+
+    fn as_json(self) -> Self {
+        Self { json: true, ..self }
     }
 
     async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
@@ -156,10 +164,11 @@ impl SopsSource {
                 "anyone who writes the file can change that; `allow_unencrypted = true` takes it all the same",
             ));
         }
-        let bytes = if self.key.0.is_empty() {
-            plain.whole()
-        } else {
-            plain.get(&self.key.0).and_then(|value| value.bytes())
+        let bytes = match (self.key.0.as_slice(), self.json) {
+            ([], true) => plain.json(),
+            ([], false) => plain.whole(),
+            (key, true) => plain.get(key).and_then(|value| value.json()),
+            (key, false) => plain.get(key).and_then(|value| value.bytes()),
         };
         Ok(Secret::new(mem::take(&mut *bytes.map_err(explain)?)))
     }
