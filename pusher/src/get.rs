@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use keys_protocol::KeyName;
+use keys_protocol::{KeyName, Purpose};
 
 use crate::cli::{GetArgs, Globals};
 use crate::failure::{Exit, Failure};
@@ -17,7 +17,7 @@ pub(crate) async fn get(globals: &Globals, args: &GetArgs) -> Result<Exit, Failu
     }
     let manifest = Manifest::load(globals.file.as_deref())?;
     let source = source(&manifest, args)?;
-    let resolved = resolve::resolve(&[source].into(), &manifest.sources).await;
+    let resolved = resolve::resolve(&[source].into(), &manifest.sources, Purpose::Plan).await;
     for secret in resolved.into_values() {
         let secret = secret.map_err(|failure| failure.at(&args.key))?;
         Output::new(globals.form())

@@ -7,6 +7,7 @@ mod fields;
 pub(crate) mod file;
 pub(crate) mod key;
 mod once;
+pub(crate) mod prompt;
 pub(crate) mod shape;
 pub(crate) mod sops;
 pub(crate) mod template;
@@ -17,7 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keys_protocol::{Secret, limits};
+use keys_protocol::{Purpose, Secret, limits};
 use tokio::sync::Mutex;
 
 use crate::failure::Failure;
@@ -46,9 +47,14 @@ pub(crate) type Outcome = Result<Arc<Secret>, Failure>;
 /// Each source with what it came to.
 pub(crate) type Resolved = BTreeMap<Source, Outcome>;
 
-/// Asks every origin of `sources` once, and reports every failure, not only the first.
-pub(crate) async fn resolve(sources: &BTreeSet<Source>, settings: &Settings) -> Resolved {
-    let run = Arc::new(Run::new(settings.clone(), sources));
+/// Asks every origin of `sources` once, and reports every failure, not only the first. Only for a send is anything
+/// made that is not there yet.
+pub(crate) async fn resolve(
+    sources: &BTreeSet<Source>,
+    settings: &Settings,
+    purpose: Purpose,
+) -> Resolved {
+    let run = Arc::new(Run::new(settings.clone(), sources, purpose));
     run.answers(sources).await
 }
 
@@ -85,6 +91,7 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
 /// What the sources of one run share: each thing in it is made at the first need, once.
 pub(crate) struct Run {
     settings: Settings,
+    purpose: Purpose,
     origins: Origins,
     keyrings: Keyrings,
     vault: Vault,
@@ -96,10 +103,11 @@ pub(crate) struct Run {
 pub(crate) type Terminal = Arc<Mutex<()>>;
 
 impl Run {
-    fn new(settings: Settings, sources: &BTreeSet<Source>) -> Self {
+    fn new(settings: Settings, sources: &BTreeSet<Source>, purpose: Purpose) -> Self {
         let terminal = Terminal::default();
         Self {
             settings,
+            purpose,
             origins: Origins::of(sources),
             keyrings: Keyrings::new(terminal.clone()),
             vault: Vault::default(),
@@ -159,7 +167,7 @@ mod tests {
         let wanted = sources(
             r#"sources = [{ file = "a" }, { file = "b" }, { command = ["printf", "two"] }, { command = ["false"] }]"#,
         );
-        let resolved = resolve(&wanted, &settings).await;
+        let resolved = resolve(&wanted, &settings, Purpose::Plan).await;
         let lines: Vec<String> = resolved
             .iter()
             .map(|(source, answer)| match answer {
@@ -186,7 +194,7 @@ mod tests {
             ..Settings::default()
         };
         let wanted = sources(r#"sources = [{ sops = "x.yaml#a" }, { sops = "x.yaml#b" }]"#);
-        let resolved = resolve(&wanted, &settings).await;
+        let resolved = resolve(&wanted, &settings, Purpose::Plan).await;
         let failures: BTreeSet<String> = resolved
             .into_values()
             .map(|answer| answer.err().unwrap().to_string())

@@ -25,7 +25,7 @@ pub(crate) async fn send(
     let manifest = Manifest::load(globals.file.as_deref())?;
     let selected = args.selection.apply(&manifest)?;
     let doing = Doing::now("resolving the sources");
-    let resolved = resolve::resolve(&sources(&selected), &manifest.sources).await;
+    let resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
     drop(doing);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
         Ok(pushes) => pushes,

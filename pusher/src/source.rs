@@ -139,6 +139,8 @@ sources! {
     File(file::FileSource),
     /// What a program prints.
     Command(command::CommandSource),
+    /// What the user types.
+    Prompt(prompt::PromptSource),
     /// The secret of another key of the same host.
     Key(key::KeySource),
     /// Several secrets in one text.
@@ -429,7 +431,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `key`, `template`",
+            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `prompt`, `key`, `template`",
         );
     }
 

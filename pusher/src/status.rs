@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keys_protocol::limits::TEXT;
-use keys_protocol::{Have, KeyName, KeyOutcome, KeyResult, Scope, printable};
+use keys_protocol::{Have, KeyName, KeyOutcome, KeyResult, Purpose, Scope, printable};
 use serde_json::{Value, json};
 
 use crate::cli::{Globals, StatusArgs};
@@ -58,7 +58,8 @@ async fn ask(
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let resolved = resolve::resolve(&send::sources(selected), &manifest.sources).await;
+        let resolved =
+            resolve::resolve(&send::sources(selected), &manifest.sources, Purpose::Plan).await;
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers

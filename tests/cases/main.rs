@@ -47,6 +47,8 @@ mod maps;
 mod mount;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
+/// Secrets that are typed.
+mod prompts;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.

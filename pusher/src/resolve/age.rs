@@ -144,6 +144,7 @@ mod tests {
 
     use age::Encryptor;
     use age::secrecy::ExposeSecret as _;
+    use keys_protocol::Purpose;
 
     use crate::resolve::Settings;
 
@@ -159,7 +160,7 @@ mod tests {
             file: file.to_owned(),
             identities: vec!["me".into()],
         };
-        source.decrypt(&Run::new(settings, &BTreeSet::new()))
+        source.decrypt(&Run::new(settings, &BTreeSet::new(), Purpose::Plan))
     }
 
     fn identity(folder: &Path) -> age::x25519::Identity {
