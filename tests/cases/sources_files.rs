@@ -499,6 +499,62 @@ fn a_command_gives_what_it_prints() {
     assert!(ran.took < Duration::from_secs(5), "{ran}");
 }
 
+/// One run for all keys that say the same, and one for each that says something else.
+#[test]
+fn a_command_runs_once_for_all_who_say_the_same() {
+    let operator = Operator::new();
+    let script = "#!/bin/sh\necho \"$A $(pwd) $*\" >>\"$LOG\"\necho x\n";
+    operator.write("bin/ask", script);
+    operator.write("sub/x", "");
+    fs::set_permissions(operator.path("bin/ask"), fs::Permissions::from_mode(0o755)).unwrap();
+    let log = operator.path("log").display().to_string();
+    let key = |name: &str, more: &str| {
+        format!(
+            "{name}.source.command = {{ argv = [\"bin/ask\", \"{{host}}\"], env = {{ LOG = \"{log}\", A = \"a-{{host}}\" }}{more} }}\n"
+        )
+    };
+    let keys = [
+        key("x", ""),
+        key("y", ""),
+        key("z", ", cwd = \"sub\"").replace("bin/ask", "../bin/ask"),
+    ]
+    .concat();
+    operator.manifest(&format!(
+        "id = \"lab\"\n[hosts.a.keys]\n{keys}[hosts.b.keys]\n{keys}"
+    ));
+    // The hosts are not there; the sources are asked all the same, before them.
+    let _ran = operator.keys("plan").exited(4);
+    let log = fs::read_to_string(operator.path("log")).unwrap();
+    let mut lines: Vec<&str> = log.lines().collect();
+    lines.sort_unstable();
+    let folder = operator.path("");
+    let folder = folder.to_str().unwrap().trim_end_matches('/');
+    assert_eq!(
+        lines,
+        [
+            format!("a-a {folder} a"),
+            format!("a-a {folder}/sub a"),
+            format!("a-b {folder} b"),
+            format!("a-b {folder}/sub b"),
+        ]
+    );
+}
+
+/// As `pass`, `rbw`, `op` and `bw` are called: what they say when they fail is shown, its end, and harmless.
+#[test]
+fn what_a_failed_command_said_is_shown_within_bounds() {
+    let operator = Operator::new();
+    let script = "#!/bin/sh\nseq 1 5000 >&2\nprintf 'Error: x is not in the password store.\\033[31m\\n' >&2\nexit 1\n";
+    operator.write("pass", script);
+    fs::set_permissions(operator.path("pass"), fs::Permissions::from_mode(0o755)).unwrap();
+    from(&operator, "{ command = [\"./pass\", \"show\", \"x\"] }");
+    let ran = operator.keys("get x").exited(6);
+    let ran = ran
+        .said("keys: x: command ./pass show x: exit status: 1\nkeys: hint: it said: 4994 | 4995");
+    let ran = ran.said("| 5000 | Error: x is not in the password store.\\u{1b}[31m\n");
+    assert!(ran.stderr.len() < 1000, "{ran}");
+}
+
 fn shell(operator: &Operator, line: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", line]).current_dir(operator.path(""));
