@@ -38,6 +38,8 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     text: String,
     hint: Option<String>,
+    /// Nothing is wrong: what is missing is made when it is sent.
+    pending: bool,
 }
 
 impl Failure {
@@ -46,7 +48,21 @@ impl Failure {
             exit,
             text: text.into(),
             hint: None,
+            pending: false,
         }
+    }
+
+    /// There is no secret yet, and this run is not to make one.
+    pub(crate) fn pending(text: impl Into<String>) -> Self {
+        Self {
+            pending: true,
+            ..Self::source(text)
+        }
+    }
+
+    /// Returns whether only something is missing that a send makes.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// The command line or the manifest is wrong.
@@ -84,6 +100,7 @@ impl Failure {
     pub(crate) fn together(failures: Vec<Self>) -> Option<Self> {
         failures.into_iter().reduce(|mut all, failure| {
             all.text = format!("{}; {}", all.text, failure.text);
+            all.pending &= failure.pending;
             all.hint = match (all.hint, failure.hint) {
                 (Some(one), Some(other)) if one != other => Some(format!("{one}; {other}")),
                 (one, other) => one.or(other),

@@ -53,7 +53,7 @@ pub(crate) struct Push {
     pub(crate) host: Arc<Host>,
     pub(crate) manifest: ManifestFrame,
     pub(crate) keys: Vec<Item>,
-    /// The keys whose source failed, and why; they are among `keys`, without a secret.
+    /// The keys whose source failed or has nothing yet, and why; they are among `keys`, without a secret.
     pub(crate) failed: Vec<(KeyName, Failure)>,
 }
 
@@ -90,6 +90,7 @@ fn failures(selected: &[Selected], resolved: &Resolved) -> Vec<Failure> {
         .iter()
         .filter_map(|(source, result)| result.as_ref().err().map(|failure| (source, failure)));
     failed
+        .filter(|(_, failure)| !failure.is_pending())
         .map(|(source, failure)| failure.clone().at(users(source, selected)))
         .collect()
 }

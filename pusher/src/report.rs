@@ -107,6 +107,9 @@ enum Line {
 
 fn describe(key: &KeyResult, source: Option<&Failure>) -> Line {
     let detail = printable(&key.detail, TEXT);
+    if let Some(pending) = source.filter(|failure| failure.is_pending()) {
+        return Line::Change(pending.to_string());
+    }
     let refused =
         |what: &str| Line::Failure(Failure::new(Exit::Refused, format!("{detail}{what}")));
     match key.outcome {
@@ -142,13 +145,19 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
         Ok(pushed) => pushed,
     };
     let keys = &pushed.outcome.keys;
+    let is_pending = |key: &KeyResult| {
+        let mut pending = pushed.failed.iter().filter(|(_, why)| why.is_pending());
+        pending.any(|(name, _)| *name == key.name)
+    };
+    let pending = keys.iter().filter(|key| is_pending(key)).count();
     let bad = keys
         .iter()
         .filter(|key| {
-            matches!(
-                key.outcome,
-                KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
-            )
+            !is_pending(key)
+                && matches!(
+                    key.outcome,
+                    KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
+                )
         })
         .count();
     let wanted = keys
@@ -156,7 +165,7 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
         .filter(|key| !matches!(key.outcome, KeyOutcome::Foreign | KeyOutcome::Removed))
         .count();
     match (bad, tense) {
-        (0, Tense::Conditional) if !pushed.outcome.is_in_place() => Exit::Changes,
+        (0, Tense::Conditional) if pending > 0 || !pushed.outcome.is_in_place() => Exit::Changes,
         (0, Tense::Past)
             if pushed
                 .outcome
@@ -168,7 +177,7 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
         }
         (0, _) => Exit::Success,
         (bad, _) if bad < wanted => Exit::Partial,
-        _ if pushed.failed.len() == bad => Exit::Source,
+        _ if pushed.failed.len() == bad + pending => Exit::Source,
         _ => Exit::Refused,
     }
 }
@@ -207,7 +216,14 @@ fn as_json(delivery: &Delivery<Pushed>, exit: Exit) -> Value {
             let sources: Vec<Value> = pushed
                 .failed
                 .iter()
-                .map(|(name, failure)| json!({ "key": name, "error": failure.to_string() }))
+                .map(|(name, failure)| {
+                    let what = if failure.is_pending() {
+                        "pending"
+                    } else {
+                        "error"
+                    };
+                    json!({ "key": name, what: failure.to_string() })
+                })
                 .collect();
             json!({
                 "host": host, "exit": exit as u8, "generation": outcome.generation, "boot": outcome.inventory.hello.boot,

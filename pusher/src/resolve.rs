@@ -5,11 +5,15 @@ pub(crate) mod command;
 mod escape;
 mod fields;
 pub(crate) mod file;
+pub(crate) mod generate;
 pub(crate) mod key;
 mod once;
 pub(crate) mod prompt;
+pub(crate) mod public;
+mod sealed;
 pub(crate) mod shape;
 pub(crate) mod sops;
+mod store;
 pub(crate) mod template;
 pub(crate) mod vault;
 
@@ -97,6 +101,8 @@ pub(crate) struct Run {
     vault: Vault,
     /// Held by whoever asks the user something.
     terminal: Terminal,
+    /// Held by whoever writes a secret to where it is kept.
+    writing: Mutex<()>,
 }
 
 /// The terminal: one question at a time.
@@ -112,6 +118,7 @@ impl Run {
             keyrings: Keyrings::new(terminal.clone()),
             vault: Vault::default(),
             terminal,
+            writing: Mutex::default(),
         }
     }
 }

@@ -141,6 +141,10 @@ sources! {
     Command(command::CommandSource),
     /// What the user types.
     Prompt(prompt::PromptSource),
+    /// A secret that is made where there is none yet, and kept from then on.
+    Generate(generate::GenerateSource),
+    /// The public half of a private key that another source gives.
+    Public(public::PublicSource),
     /// The secret of another key of the same host.
     Key(key::KeySource),
     /// Several secrets in one text.
@@ -431,7 +435,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `prompt`, `key`, `template`",
+            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `prompt`, `generate`, `public`, `key`, `template`",
         );
     }
 

@@ -27,6 +27,8 @@ mod filesystem;
 mod fleet;
 /// A login with a forced command: whatever it asks for, it gets two verbs of the agent and nothing else.
 mod forced;
+/// Secrets that are made where there are none, and the same from then on.
+mod generate;
 /// What `get`, `plan` and `status` print, and that they change nothing.
 mod get_plan_status;
 /// Host keys: pinned, known, or nothing is sent.

@@ -1,7 +1,9 @@
 //! An age-encrypted file.
 
+mod write;
+
 use std::fmt;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +26,8 @@ pub(crate) struct AgeSource {
     file: String,
     /// The identity files to open it with; empty means those of the manifest and the user.
     identities: Vec<PathBuf>,
+    /// Who can open it when it is written: of age, or public keys of ssh.
+    recipients: Vec<String>,
 }
 
 /// The long form of an age source.
@@ -35,23 +39,34 @@ pub(crate) struct AgeTable {
     /// The identity files to open it with, instead of those of `[age]` and the user.
     #[serde(default)]
     identities: Vec<PathBuf>,
+    /// Who can open it when a `generate` source writes it: `age1…`, or public keys of ssh.
+    #[serde(default)]
+    recipients: Vec<String>,
 }
 
 impl TryFrom<Form<String, AgeTable>> for AgeSource {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(form: Form<String, AgeTable>) -> Result<Self, Self::Error> {
-        let AgeTable { file, identities } = match form {
+        let table = match form {
             Form::Table(table) => table,
             Form::Short(file) => AgeTable {
                 file,
                 identities: Vec::new(),
+                recipients: Vec::new(),
             },
         };
-        if file.is_empty() {
-            return Err("a file is wanted");
+        if table.file.is_empty() {
+            return Err("a file is wanted".into());
         }
-        Ok(Self { file, identities })
+        for text in &table.recipients {
+            write::recipient(text).map_err(|failure| failure.to_string())?;
+        }
+        Ok(Self {
+            file: table.file,
+            identities: table.identities,
+            recipients: table.recipients,
+        })
     }
 }
 
@@ -59,7 +74,7 @@ impl Kind for AgeSource {
     fn for_host(&self, host: &str) -> Self {
         Self {
             file: for_host(&self.file, host),
-            identities: self.identities.clone(),
+            ..self.clone()
         }
     }
 
@@ -86,8 +101,13 @@ impl AgeSource {
                 LARGEST_FILE >> 20
             )));
         }
-        let armored = ArmoredReader::new(BufReader::new(file));
-        let decryptor = Decryptor::new_buffered(armored).map_err(|e| explain(&e))?;
+        self.decrypt_from(BufReader::new(file), size, run)
+    }
+
+    /// Decrypts what `file` gives, of about this size.
+    fn decrypt_from(&self, file: impl BufRead, size: u64, run: &Run) -> Result<Secret, Failure> {
+        let decryptor =
+            Decryptor::new_buffered(ArmoredReader::new(file)).map_err(|e| explain(&e))?;
         if decryptor.is_scrypt() {
             return Err(Failure::source(
                 "encrypted to a passphrase: not supported yet",
@@ -159,6 +179,7 @@ mod tests {
         let source = AgeSource {
             file: file.to_owned(),
             identities: vec!["me".into()],
+            recipients: Vec::new(),
         };
         source.decrypt(&Run::new(settings, &BTreeSet::new(), Purpose::Plan))
     }

@@ -184,13 +184,18 @@ impl CommandSource {
         if name.contains('/') {
             return Ok(folder.join(name));
         }
-        let search = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&search)
-            .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join(name))
-            .find(|path| is_program(path))
-            .ok_or_else(|| Failure::source(format!("no program `{}` in PATH", printable(name, 80))))
+        in_path(name)
     }
+}
+
+/// Returns the absolute path of a program of this name, as the absolute folders of PATH have it.
+pub(super) fn in_path(name: &str) -> Result<PathBuf, Failure> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&search)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path))
+        .ok_or_else(|| Failure::source(format!("no program `{}` in PATH", printable(name, 80))))
 }
 
 fn is_program(path: &Path) -> bool {

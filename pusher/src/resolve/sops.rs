@@ -1,5 +1,7 @@
 //! A value of a SOPS file, or the whole file.
 
+mod write;
+
 use std::fmt;
 use std::io::Read as _;
 use std::mem;
@@ -136,10 +138,16 @@ impl SopsSource {
     fn decrypt(&self, run: &Run) -> Result<Plain, Failure> {
         let file = file::open(&run.settings.path(&self.file))?;
         let text = file::read(&file, limits::BYTES as u64)?;
-        let format = self
-            .format
-            .map_or_else(|| Format::of_name(&self.file), Format::from);
-        let document = Document::parse(text.expose(), format).map_err(explain)?;
+        self.decrypt_text(text.expose(), run)
+    }
+
+    fn format(&self) -> Format {
+        self.format
+            .map_or_else(|| Format::of_name(&self.file), Format::from)
+    }
+
+    fn decrypt_text(&self, text: &[u8], run: &Run) -> Result<Plain, Failure> {
+        let document = Document::parse(text, self.format()).map_err(explain)?;
         let keyring = run.keyrings.get(&[], &run.settings)?;
         let key = data_key(&document, &keyring).map_err(|error| {
             let failure = explain(error);

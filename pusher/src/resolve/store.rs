@@ -1,0 +1,68 @@
+//! Where a secret that was made is written, so that it is the same from then on: one that is there is never replaced.
+
+use std::fmt;
+use std::sync::Arc;
+
+use keys_protocol::Secret;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::resolve::age::AgeSource;
+use crate::resolve::sops::SopsSource;
+use crate::resolve::{Kind as _, Run};
+
+/// The sources that can be written.
+#[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Store {
+    /// A value of a SOPS file, which the `sops` in PATH writes.
+    Sops(SopsSource),
+    /// An age-encrypted file, written to its `recipients`.
+    Age(AgeSource),
+}
+
+/// What became of a value that was offered.
+pub(crate) enum Written {
+    /// It is there now.
+    Created,
+    /// Another one was there first: this one.
+    Lost(Secret),
+}
+
+impl Store {
+    /// Returns this store with `{host}` replaced.
+    pub(crate) fn for_host(&self, host: &str) -> Self {
+        match self {
+            Self::Sops(source) => Self::Sops(source.for_host(host)),
+            Self::Age(source) => Self::Age(source.for_host(host)),
+        }
+    }
+
+    /// Returns what is there; nothing only where it is certain that nothing is.
+    pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
+        match self {
+            Self::Sops(source) => source.find(run).await,
+            Self::Age(source) => source.find(run).await,
+        }
+    }
+
+    /// Writes `value` if nothing is there.
+    pub(crate) async fn create(&self, value: &Secret, run: &Arc<Run>) -> Result<Written, Failure> {
+        // One at a time: most of them write to the same place.
+        let _writing = run.writing.lock().await;
+        match self {
+            Self::Sops(source) => source.create(value, run).await,
+            Self::Age(source) => source.create(value, run).await,
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sops(source) => source.fmt(f),
+            Self::Age(source) => source.fmt(f),
+        }
+    }
+}
