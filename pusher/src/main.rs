@@ -4,6 +4,7 @@ mod cli;
 mod deliver;
 mod ending;
 mod failure;
+mod folder;
 mod get;
 mod glob;
 mod host;

@@ -686,7 +686,7 @@ mod tests {
         );
         source(
             "{ file = 'x', as = 'yaml' }",
-            "29: keys.a.source.as: found a string, expected one of env, json",
+            "29: keys.a.source.as: found a string, expected one of env, json, dir",
         );
         source(
             "{ sops = { file = 'x', key = ['a', 3] } }",

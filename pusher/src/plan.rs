@@ -114,6 +114,7 @@ impl Push {
     fn new(id: &str, selected: &Selected, resolved: &Resolved, rules: Rules) -> Self {
         let mut failed = Vec::new();
         let mut keys = Vec::with_capacity(selected.keys.len());
+        let mut scope = selected.scope;
         for key in &selected.keys {
             let secret = match resolved.get(&key.source) {
                 Some(Ok(secret)) => Some(Arc::clone(secret)),
@@ -129,12 +130,17 @@ impl Push {
                     None
                 }
             };
+            if secret.is_none() && key.source.is_folder() {
+                // Nobody knows which keys are in it, so the host has to keep whatever there is.
+                scope = Scope::Part;
+                continue;
+            }
             keys.push(Item {
                 key: Arc::clone(key),
                 secret,
             });
         }
-        let manifest = frame(id, selected.scope, &keys, rules);
+        let manifest = frame(id, scope, &keys, rules);
         Self {
             host: Arc::clone(&selected.host),
             manifest,

@@ -3,7 +3,7 @@
 use std::io;
 
 use keys_protocol::limits::TEXT;
-use keys_protocol::{KeyOutcome, KeyResult, Purpose, UnitOutcome, UnitResult, printable};
+use keys_protocol::{KeyName, KeyOutcome, KeyResult, Purpose, UnitOutcome, UnitResult, printable};
 use serde_json::{Value, json};
 
 use crate::deliver::{Delivery, Pushed};
@@ -82,6 +82,9 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
             }
         }
     }
+    for (name, failure) in unannounced(pushed) {
+        out.failure(&failure.clone().at(format_args!("{host}: {name}")));
+    }
     for unit in &pushed.outcome.units {
         let words = unit_words(unit, tense);
         if unit.outcome == UnitOutcome::Failed {
@@ -97,6 +100,12 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
         ));
     }
     Ok(())
+}
+
+/// The folders whose source failed: which keys they are is not known, and the host heard nothing of them.
+fn unannounced(pushed: &Pushed) -> impl Iterator<Item = &(KeyName, Failure)> {
+    let known = |name: &KeyName| pushed.outcome.keys.iter().any(|key| key.name == *name);
+    pushed.failed.iter().filter(move |(name, _)| !known(name))
 }
 
 enum Line {
@@ -159,11 +168,13 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
                     KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
                 )
         })
-        .count();
-    let wanted = keys
-        .iter()
-        .filter(|key| !matches!(key.outcome, KeyOutcome::Foreign | KeyOutcome::Removed))
-        .count();
+        .count()
+        + unannounced(pushed).count();
+    let wanted = unannounced(pushed).count()
+        + keys
+            .iter()
+            .filter(|key| !matches!(key.outcome, KeyOutcome::Foreign | KeyOutcome::Removed))
+            .count();
     match (bad, tense) {
         (0, Tense::Conditional) if pending > 0 || !pushed.outcome.is_in_place() => Exit::Changes,
         (0, Tense::Past)

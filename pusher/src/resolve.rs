@@ -3,7 +3,7 @@
 pub(crate) mod age;
 pub(crate) mod command;
 mod escape;
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod file;
 pub(crate) mod generate;
 pub(crate) mod key;

@@ -7,6 +7,7 @@ use keys_protocol::Purpose;
 use crate::cli::{Globals, SendArgs};
 use crate::deliver;
 use crate::failure::{Exit, Failure};
+use crate::folder;
 use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan;
@@ -23,10 +24,11 @@ pub(crate) async fn send(
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
-    let selected = args.selection.apply(&manifest)?;
+    let mut selected = args.selection.apply(&manifest)?;
     let doing = Doing::now("resolving the sources");
-    let resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
+    let mut resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
     drop(doing);
+    folder::unfold(&mut selected, &mut resolved);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
         Ok(pushes) => pushes,
         Err(failures) => return out.failures(&failures, Exit::Source),

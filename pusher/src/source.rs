@@ -218,6 +218,18 @@ impl JsonSchema for Source {
     }
 }
 
+impl Source {
+    /// Returns whether this gives a key for each field of a map, and not one secret.
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self, Self::Shaped(source) if source.is_folder())
+    }
+
+    /// Returns what stands for a field of this folder.
+    pub(crate) fn field(&self, name: String) -> Self {
+        Self::Shaped(ShapedSource::new(self.clone(), Shape::Field(name)))
+    }
+}
+
 /// Returns a text of the manifest as messages show it.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 200;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::{Globals, StatusArgs};
 use crate::deliver::{self, Delivery, Pushed};
 use crate::failure::{Exit, Failure};
+use crate::folder;
 use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan::{self, Rules};
@@ -25,8 +26,8 @@ use crate::stream::Inventory;
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
-    let selected = args.selection.apply(&manifest)?;
-    let answers = match ask(&manifest, &selected, args).await {
+    let mut selected = args.selection.apply(&manifest)?;
+    let answers = match ask(&manifest, &mut selected, args).await {
         Ok(answers) => answers,
         Err(failures) => return out.failures(&failures, Exit::Source),
     };
@@ -52,14 +53,15 @@ struct Answer {
 /// Asks every selected host, in the order of the selection, which is that of the hosts' names.
 async fn ask(
     manifest: &Manifest,
-    selected: &[Selected],
+    selected: &mut [Selected],
     args: &StatusArgs,
 ) -> Result<Vec<Delivery<Answer>>, Vec<Failure>> {
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let resolved =
+        let mut resolved =
             resolve::resolve(&send::sources(selected), &manifest.sources, Purpose::Plan).await;
+        folder::unfold(selected, &mut resolved);
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers
@@ -111,6 +113,13 @@ struct View {
 
 fn view(answer: Delivery<Answer>, selected: &Selected) -> Delivery<View> {
     answer.map(|Answer { inventory, stale }| {
+        let state = |name: &KeyName| {
+            if stale.contains(name) {
+                Stale::Yes
+            } else {
+                Stale::No
+            }
+        };
         let mut there: BTreeMap<&KeyName, &Have> = inventory
             .keys
             .iter()
@@ -118,25 +127,33 @@ fn view(answer: Delivery<Answer>, selected: &Selected) -> Delivery<View> {
             .collect();
         let mut rows: Vec<Row> = Vec::new();
         for key in &selected.keys {
-            let row = match there.remove(&key.name) {
-                None => Row::missing(key),
-                Some(have) => Row::of(
-                    key,
-                    have,
-                    if stale.contains(&key.name) {
-                        Stale::Yes
-                    } else {
-                        Stale::No
-                    },
-                ),
+            let found: Vec<&Have> = if key.source.is_folder() {
+                below(&mut there, &key.name)
+            } else {
+                there.remove(&key.name).into_iter().collect()
             };
-            rows.push(row);
+            if found.is_empty() {
+                rows.push(Row::missing(key));
+            }
+            let found = found.into_iter();
+            rows.extend(found.map(|have| Row::of(key, have, state(&have.name))));
         }
         if selected.scope == Scope::Host {
             rows.extend(there.into_values().map(Row::extra));
         }
         View { inventory, rows }
     })
+}
+
+/// Takes the keys out that are in a folder: which should be there only its source knows.
+fn below<'h>(there: &mut BTreeMap<&KeyName, &'h Have>, folder: &KeyName) -> Vec<&'h Have> {
+    let prefix = format!("{folder}/");
+    let (inside, others) = std::mem::take(there)
+        .into_iter()
+        .partition(|(name, _)| name.as_str().starts_with(&prefix));
+    *there = others;
+    let inside: BTreeMap<&KeyName, &Have> = inside;
+    inside.into_values().collect()
 }
 
 fn exit_of(view: &Delivery<View>) -> Exit {

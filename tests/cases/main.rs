@@ -25,6 +25,8 @@ mod exit_codes;
 mod filesystem;
 /// Many hosts at once, some of which fail.
 mod fleet;
+/// Keys that are folders: one key for each field of a map.
+mod folders;
 /// A login with a forced command: whatever it asks for, it gets two verbs of the agent and nothing else.
 mod forced;
 /// Secrets that are made where there are none, and the same from then on.

@@ -192,6 +192,7 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
             .hint(Some("if that is meant: public = true".to_owned()))
             .inside("mode"));
     }
+    refer::one_value(&table.source).map_err(|problem| problem.inside("source"))?;
     Ok(Key {
         name: name.clone(),
         source: table.source.clone(),

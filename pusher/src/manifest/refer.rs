@@ -32,6 +32,7 @@ pub(super) fn keys(host: &mut Host) -> Result<(), (KeyName, Problem)> {
         };
         let mut source = host.keys[&name].source.clone();
         way.follow(&mut source)
+            .and_then(|()| one_value(&source))
             .map_err(|problem| (name.clone(), problem.inside("source")))?;
         followed.push((name, source));
     }
@@ -40,6 +41,19 @@ pub(super) fn keys(host: &mut Host) -> Result<(), (KeyName, Problem)> {
         if let Some(key) = key {
             key.source = source;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a folder where one value is wanted.
+pub(super) fn one_value(source: &Source) -> Result<(), Problem> {
+    for part in source.parts() {
+        if part.is_folder() {
+            let text =
+                "with `as = \"dir\"` it is keys, and no value that another source could take";
+            return Err(Problem::new(text));
+        }
+        one_value(part)?;
     }
     Ok(())
 }

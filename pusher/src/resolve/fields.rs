@@ -34,17 +34,19 @@ impl<'a> Fields<'a> {
     pub(crate) fn bytes(&self) -> impl Iterator<Item = (&str, Result<Secret, Failure>)> {
         self.0.iter().map(|(name, value)| {
             let bytes = bytes(value.get());
-            let at = || format!("field `{}`", printable(name, LONGEST_NAME));
             (
                 name.as_str(),
-                bytes.map_err(|what| Failure::source(what).at(at())),
+                bytes.map_err(|what| Failure::source(what).at(shown_field(name))),
             )
         })
     }
 }
 
-/// How much of a field's name a message shows, in characters.
-pub(crate) const LONGEST_NAME: usize = 80;
+/// Returns a field's name as messages show it.
+pub(crate) fn shown_field(name: &str) -> String {
+    const LONGEST: usize = 80;
+    format!("field `{}`", printable(name, LONGEST))
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keys_protocol::{Secret, printable};
+use keys_protocol::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::resolve::escape::Escape;
-use crate::resolve::fields::{Fields, LONGEST_NAME, compact};
+use crate::resolve::fields::{Fields, compact, shown_field};
 use crate::resolve::{Answers, Kind, Run};
 use crate::source::Source;
 
@@ -23,12 +23,14 @@ pub(crate) struct ShapedSource {
 }
 
 /// Into what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Shape {
     /// A map, in one of these forms.
     As(As),
     /// Base64, as what it stands for.
     Decoded,
+    /// A field of a folder.
+    Field(String),
 }
 
 /// How a map becomes a file.
@@ -39,6 +41,8 @@ pub(crate) enum As {
     Env,
     /// JSON without whitespace, its fields in the order of the source.
     Json,
+    /// A folder with a key for each field.
+    Dir,
 }
 
 /// How bytes are written where they come from.
@@ -68,7 +72,7 @@ impl ShapedSource {
     pub(crate) fn new(of: Source, shape: Shape) -> Self {
         let of = match shape {
             Shape::As(_) => of.as_json(),
-            Shape::Decoded => of,
+            Shape::Decoded | Shape::Field(_) => of,
         };
         Self {
             of: Box::new(of),
@@ -76,10 +80,15 @@ impl ShapedSource {
         }
     }
 
+    pub(crate) fn is_folder(&self) -> bool {
+        self.shape == Shape::As(As::Dir)
+    }
+
     fn give(&self, secret: &Secret) -> Result<Secret, Failure> {
-        match self.shape {
+        match &self.shape {
             Shape::As(As::Env) => env(&Fields::parse(secret.expose())?),
-            Shape::As(As::Json) => compact(secret.expose()),
+            Shape::As(As::Json | As::Dir) => compact(secret.expose()),
+            Shape::Field(_) => Err(Failure::source("a bug: a field is not asked by itself")),
             Shape::Decoded => decode(secret.expose()),
         }
     }
@@ -115,7 +124,7 @@ const LONGEST_VARIABLE: usize = (128 << 10) - 1;
 fn env(fields: &Fields<'_>) -> Result<Secret, Failure> {
     let mut file = Secret::with_capacity(4 << 10);
     for (name, value) in fields.bytes() {
-        let field = || format!("field `{}`", printable(name, LONGEST_NAME));
+        let field = || shown_field(name);
         if !is_variable(name) {
             return Err(Failure::source("no name of a variable")
                 .at(field())
@@ -157,9 +166,11 @@ fn decode(text: &[u8]) -> Result<Secret, Failure> {
 
 impl fmt::Display for ShapedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = match self.shape {
+        let how = match &self.shape {
             Shape::As(As::Env) => "as env",
             Shape::As(As::Json) => "as json",
+            Shape::As(As::Dir) => "as dir",
+            Shape::Field(name) => return write!(f, "{} {}", self.of, shown_field(name)),
             Shape::Decoded => "from base64",
         };
         write!(f, "{} {how}", self.of)
