@@ -48,6 +48,14 @@ impl Setting {
         }
     }
 
+    /// Waits until the generation before the last has gone, a moment after it.
+    fn wait_for_one_generation(&self) {
+        wait_for("the old generation to go", LIMIT, || {
+            let generations = self.host.inside().run("ls -d /run/keys/.gen.*");
+            (generations.text().lines().count() == 1).then_some(())
+        });
+    }
+
     /// Returns every form in which a value might be somewhere.
     fn forms(&self) -> Vec<String> {
         let forms = self.values.iter().flat_map(|value| {
@@ -199,6 +207,7 @@ fn a_secret_is_nowhere_but_where_it_belongs() {
     );
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
     // The host: /run/keys, and nothing else.
+    here.wait_for_one_generation();
     let found = holding(&all, |line| here.host.inside().run(line), "/");
     assert!(
         found.iter().all(|path| path.starts_with("/run/keys/.gen.")),

@@ -297,8 +297,10 @@ fn drag_on(host: &Inside, bytes: usize) -> Duration {
         .into_iter()
         .take(bytes);
     for byte in slow {
-        // Refused meanwhile: the refusal is what is read next.
-        drop(session.say(&[byte]));
+        // Nobody listens any more: why is what is read next.
+        if session.say(&[byte]).is_err() {
+            break;
+        }
         thread::sleep(Duration::from_secs(1));
     }
     let refused = session.needs();
@@ -317,8 +319,8 @@ fn a_byte_a_second_is_silence_and_a_pause_of_nine_seconds_is_none() {
     thread::scope(|scope| {
         for slow in 0..9 {
             scope.spawn(move || {
-                let took = drag_on(host, if slow == 8 { 0 } else { 12 });
-                assert!((9..15).contains(&took.as_secs()), "{took:?}");
+                let took = drag_on(host, if slow == 8 { 0 } else { 60 });
+                assert!((9..35).contains(&took.as_secs()), "{took:?}");
             });
         }
         scope.spawn(|| {
@@ -332,7 +334,7 @@ fn a_byte_a_second_is_silence_and_a_pause_of_nine_seconds_is_none() {
         let start = Instant::now();
         let _honest = Session::push(host, OLD, |_| {}).committed();
         assert!(
-            start.elapsed() < Duration::from_secs(8),
+            start.elapsed() < Duration::from_millis(9500),
             "{:?}",
             start.elapsed()
         );

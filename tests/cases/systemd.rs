@@ -23,8 +23,7 @@ fn units_are_told_while_systemd_is_busy_with_itself() {
             (4, "isolate lab.target"),
         ] {
             let stop = format!("/run/lab/stop-{starts}");
-            let line =
-                format!("while [ ! -e {stop} ]; do systemctl {busy} || exit; sleep 0.2; done");
+            let line = format!("while [ ! -e {stop} ]; do systemctl {busy} || exit; sleep 1; done");
             let inside = host.inside();
             let loops = thread::spawn(move || inside.run(&line).succeeded());
             let told = telling.send(busy);
