@@ -7,7 +7,7 @@ use keys_protocol::Kind;
 use keys_tests::{Operator, Sshd, scaled};
 
 /// What the agent may take to give up on a silent pusher, and the pusher on a silent agent.
-const GIVEN_UP: Duration = Duration::from_secs(30);
+const GIVEN_UP: Duration = Duration::from_secs(75);
 
 /// E7: both sides give up in time, the host keeps what it had, and the next push is not held up.
 #[test]
