@@ -207,7 +207,7 @@ fn what_was_planted_where_keys_go_is_not_followed() {
             "{what} at {place} held it up"
         );
         assert_eq!(looks(), before, "{what} at {place}");
-        let seen = |name: &str| host.run(&format!("timeout 1 cat /run/keys/{name}")).text();
+        let seen = |name: &str| host.run(&format!("timeout 5 cat /run/keys/{name}")).text();
         match ended.report {
             Ok(report) => {
                 for (name, value) in NEW {

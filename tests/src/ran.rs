@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Inside;
 
 /// How long any command may take: a test that hangs costs more than one that fails.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A command that ended.
 #[must_use = "a command that nobody looks at may have failed"]
@@ -29,7 +29,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Runs `command` with `input` on its standard input, and waits for it at most a minute.
+    /// Runs `command` with `input` on its standard input, and waits for it at most three minutes.
     pub fn of(command: Command, input: &[u8]) -> Self {
         Self::within(command, input, LIMIT)
     }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a case waits for anything that should be quick.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long between two looks, at first; each is twice as far from the last, up to the greatest.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
