@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Host, Operator, Ran};
 
 /// The longest a push may take, whatever its units do.
-const PUSH: Duration = Duration::from_secs(30);
+const PUSH: Duration = Duration::from_secs(60);
 
 /// Such an operator. All keys have one value, which each send sets.
 pub struct Telling<'a> {
