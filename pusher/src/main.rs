@@ -23,6 +23,7 @@ mod spelling;
 mod ssh;
 mod status;
 mod stream;
+mod terminal;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     });
     // Sessions still open are killed with their tasks; a host whose push was cut keeps what it had.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    terminal::restore();
     result
 }
 

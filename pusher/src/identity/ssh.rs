@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::resolve::Terminal;
+use crate::terminal;
 
 use super::Opened;
 use super::keyfile::Found;
@@ -149,8 +150,7 @@ impl LockedKey {
     fn unlock(&self) -> Result<Vec<Opened>, String> {
         for _ in 0..ATTEMPTS {
             let question = format!("Passphrase for {} (nothing to go without it): ", self.name);
-            let passphrase = rpassword::prompt_password(question).map(Zeroizing::new);
-            let passphrase = passphrase.map_err(|error| why_unanswered(&error))?;
+            let passphrase = terminal::ask(&question).map_err(|error| why_unanswered(&error))?;
             if passphrase.is_empty() {
                 return Err("its passphrase was not given".into());
             }
