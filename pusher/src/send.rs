@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan;
 use crate::report::{self, Tense};
-use crate::resolve;
+use crate::resolve::{self, Resolved};
 use crate::select::Selected;
 use crate::source::Source;
 
@@ -26,9 +26,8 @@ pub(crate) async fn send(
     let manifest = Manifest::load(globals.file.as_deref())?;
     let mut selected = args.selection.apply(&manifest)?;
     let doing = Doing::now("resolving the sources");
-    let mut resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
+    let resolved = secrets(&manifest, &mut selected, purpose).await;
     drop(doing);
-    folder::unfold(&mut selected, &mut resolved);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
         Ok(pushes) => pushes,
         Err(failures) => return out.failures(&failures, Exit::Source),
@@ -41,11 +40,15 @@ pub(crate) async fn send(
     report::print(&deliveries, Tense::of(purpose), &mut out)
 }
 
-/// Each distinct source once, whatever the number of keys and hosts that take it.
-pub(crate) fn sources(selected: &[Selected]) -> BTreeSet<Source> {
-    selected
-        .iter()
-        .flat_map(|one| &one.keys)
-        .map(|key| key.source.clone())
-        .collect()
+/// Resolves each distinct source once, whatever the number of keys and hosts that take it, and unfolds the folders.
+pub(crate) async fn secrets(
+    manifest: &Manifest,
+    selected: &mut [Selected],
+    purpose: Purpose,
+) -> Resolved {
+    let keys = selected.iter().flat_map(|one| &one.keys);
+    let sources: BTreeSet<Source> = keys.map(|key| key.source.clone()).collect();
+    let mut resolved = resolve::resolve(&sources, &manifest.sources, purpose).await;
+    folder::unfold(selected, &mut resolved);
+    resolved
 }

@@ -12,12 +12,10 @@ use serde_json::{Value, json};
 use crate::cli::{Globals, StatusArgs};
 use crate::deliver::{self, Delivery, Pushed};
 use crate::failure::{Exit, Failure};
-use crate::folder;
 use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan::{self, Rules};
 use crate::report;
-use crate::resolve;
 use crate::row::{Row, Stale, State};
 use crate::select::Selected;
 use crate::send;
@@ -59,9 +57,7 @@ async fn ask(
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let mut resolved =
-            resolve::resolve(&send::sources(selected), &manifest.sources, Purpose::Plan).await;
-        folder::unfold(selected, &mut resolved);
+        let resolved = send::secrets(manifest, selected, Purpose::Plan).await;
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers
