@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,6 @@ use tokio::process::{Child, Command};
 use crate::failure::Failure;
 use crate::resolve::command::in_path;
 use crate::resolve::sealed::Sealed;
-use crate::resolve::store::Written;
 use crate::resolve::{Run, blocking, escape::Escape};
 
 use super::{SopsSource, explain};
@@ -32,7 +31,7 @@ impl SopsSource {
     pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
         let (source, run) = (self.clone(), run.clone());
         blocking(move || {
-            let path = run.settings.path(&source.file);
+            let path = source.path(&run);
             let found = source.writable().and_then(|()| match Sealed::open(&path)? {
                 None => Ok(None),
                 Some(file) => source.in_file(file.bytes(), &run),
@@ -42,34 +41,28 @@ impl SopsSource {
         .await
     }
 
-    /// Writes `value` if nothing is there.
-    pub(crate) async fn create(&self, value: &Secret, run: &Arc<Run>) -> Result<Written, Failure> {
-        let path = run.settings.path(&self.file);
-        let _alone = Sealed::lock(&path).await.map_err(|f| f.at(self))?;
-        if let Some(secret) = self.find(run).await? {
-            return Ok(Written::Lost(secret));
-        }
-        self.write(&path, value, run)
-            .await
-            .map_err(|f| f.at(self))?;
-        Ok(Written::Created)
+    /// Returns where the file is.
+    pub(crate) fn path(&self, run: &Run) -> PathBuf {
+        run.settings.path(&self.file)
     }
 
-    async fn write(&self, path: &Path, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
+    /// Writes the value, which is not there yet.
+    pub(crate) async fn write(&self, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
+        let path = self.path(run);
         let json = Escape::Json
             .apply(value.expose())
             .map_err(Failure::source)?;
-        let before = Sealed::open(path)?;
+        let before = Sealed::open(&path)?;
         let written = match &before {
-            Some(file) => self.set(file.bytes(), &json, path).await?,
-            None => self.encrypt(&json, path).await?,
+            Some(file) => self.set(file.bytes(), &json, &path).await?,
+            None => self.encrypt(&json, &path).await?,
         };
         // What is to be read from now on is read before it replaces anything.
         match self.in_file(&written, run)? {
             Some(found) if found.expose() == value.expose() => {}
             _ => return Err(Failure::source("a bug: sops wrote another value")),
         }
-        Sealed::replace(path, before.as_ref(), &written)
+        Sealed::replace(&path, before.as_ref(), &written)
     }
 
     /// Refuses what cannot be written by itself.
