@@ -21,8 +21,10 @@ impl AgeSource {
     pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
         let (source, run) = (self.clone(), run.clone());
         blocking(move || {
-            let there = Sealed::open(&source.path(&run));
-            let found = there.and_then(|there| there.map(|_| source.decrypt(&run)).transpose());
+            let found = Sealed::open(&source.path(&run)).and_then(|there| {
+                let decrypt = |file: Sealed| source.decrypt_bytes(file.bytes(), &run);
+                there.map(decrypt).transpose()
+            });
             found.map_err(|f| f.at(&source))
         })
         .await
@@ -39,7 +41,7 @@ impl AgeSource {
         let (source, run, path) = (self.clone(), run.clone(), self.path(run));
         let found = blocking(move || {
             // What nobody here can open is no secret from then on.
-            let found = source.decrypt_from(&file[..], file.len() as u64, &run)?;
+            let found = source.decrypt_bytes(&file, &run)?;
             Sealed::replace(&path, None, &file).map(|()| found)
         });
         if found.await?.expose() == value.expose() {
