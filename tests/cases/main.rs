@@ -17,6 +17,8 @@ mod architecture;
 mod atomic;
 /// The same sends by every way that docs/install.md offers.
 mod both_ways;
+/// `check sops`: recipients of files beside those that `.sops.yaml` names.
+mod check_sops;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
 /// Every exit code that docs/commands.md names.
@@ -67,6 +69,8 @@ mod send;
 mod socket;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
+/// Who can open a sops file: the user's gpg, Vault's transit engine, groups of both with age.
+mod sources_sops;
 /// Secrets from a real Vault.
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.

@@ -20,6 +20,7 @@
 
 mod age;
 mod ended;
+mod gpg;
 mod host;
 mod http;
 mod inside;
@@ -45,6 +46,7 @@ mod wait;
 
 pub use age::Age;
 pub use ended::{Ended, Report};
+pub use gpg::Gpg;
 pub use host::Host;
 pub use inside::Inside;
 pub use operator::Operator;

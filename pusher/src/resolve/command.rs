@@ -1,6 +1,6 @@
 //! What a program prints.
 
-mod child;
+pub(super) mod child;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::resolve::{Answers, Kind, LARGEST, Run, Settings};
 use crate::source::{Form, for_host, shown};
 
 use child::Running;
@@ -167,7 +167,7 @@ impl CommandSource {
     async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
         let folder = settings.path(&self.cwd);
         let mut running = Running::start(self, &folder)?;
-        match tokio::time::timeout(self.timeout, running.finish()).await {
+        match tokio::time::timeout(self.timeout, running.finish(&[], LARGEST)).await {
             Ok(Ok(secret)) => Ok(secret),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(

@@ -6,12 +6,11 @@ use std::process::Stdio;
 use keys_protocol::{Secret, printable};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::resolve::LARGEST;
 
 use super::CommandSource;
 
@@ -25,14 +24,14 @@ const LONGEST_TALK: usize = 4 << 10;
 const LAST_LINES: usize = 8;
 
 /// A command that runs; it is killed, with its process group, when this goes away before it ended.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     group: Group,
 }
 
 /// Whose process group the command is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Group {
+pub(crate) enum Group {
     Own,
     /// Ours: only the foreground group may read from the terminal.
     Foreground,
@@ -45,9 +44,7 @@ impl Running {
         command
             .args(&source.argv[1..])
             .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
+            .stdin(Stdio::null());
         for name in OURS {
             command.env_remove(name);
         }
@@ -57,6 +54,12 @@ impl Running {
         } else {
             Group::Own
         };
+        Self::spawn(command, group)
+    }
+
+    /// Starts a command that is complete but for its outputs.
+    pub(crate) fn spawn(mut command: Command, group: Group) -> Result<Self, Failure> {
+        command.stdout(Stdio::piped()).kill_on_drop(true);
         if group == Group::Own {
             command.process_group(0).stderr(Stdio::piped());
         }
@@ -66,11 +69,15 @@ impl Running {
         Ok(Self { child, group })
     }
 
-    /// Waits for the end, and returns what was printed.
-    pub(super) async fn finish(&mut self) -> Result<Secret, Failure> {
+    /// Waits for the end, with `input` for its standard input if that is a pipe, and returns what was printed: at most
+    /// `most` bytes.
+    pub(crate) async fn finish(&mut self, input: &[u8], most: u64) -> Result<Secret, Failure> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let (secret, talk) = tokio::join!(all(stdout), tail(stderr));
-        let secret = secret?;
+        let stdin = self.child.stdin.take();
+        let told = async { tokio::join!(feed(stdin, input), tail(stderr)).1 };
+        // What is too much ends the wait at once: it may have no end.
+        let (secret, talk) =
+            tokio::try_join!(all(stdout, most), async { Ok::<_, Failure>(told.await) })?;
         let status = self
             .child
             .wait()
@@ -98,8 +105,15 @@ impl Drop for Running {
     }
 }
 
+/// Writes to a command. One that ends without reading all of it is judged by its exit status.
+async fn feed(pipe: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        pipe.write_all(input).await.ok();
+    }
+}
+
 /// Reads what a command prints.
-async fn all(pipe: Option<ChildStdout>) -> Result<Secret, Failure> {
+async fn all(pipe: Option<ChildStdout>, most: u64) -> Result<Secret, Failure> {
     let mut secret = Secret::with_capacity(CHUNK);
     let mut chunk = Zeroizing::new(vec![0; CHUNK]);
     let Some(mut pipe) = pipe else {
@@ -114,16 +128,24 @@ async fn all(pipe: Option<ChildStdout>) -> Result<Secret, Failure> {
             return Ok(secret);
         }
         secret.push(&chunk[..read]);
-        if secret.len() as u64 > LARGEST {
+        if secret.len() as u64 > most {
             return Err(Failure::source(format!(
-                "it printed more than {} MiB",
-                LARGEST >> 20
+                "it printed more than {}",
+                size(most)
             )));
         }
     }
 }
 
 const CHUNK: usize = 16 << 10;
+
+/// Returns a limit as messages show it.
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{bytes} bytes"),
+        mib => format!("{mib} MiB"),
+    }
+}
 
 /// Reads what a command says, and keeps the end of it.
 async fn tail(pipe: Option<ChildStderr>) -> String {

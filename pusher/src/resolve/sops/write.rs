@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keys_protocol::{Secret, printable};
-use keys_sops::{Error, Format, Kind, Plain};
+use keys_sops::{Document, Error, Format, Kind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -18,7 +18,7 @@ use crate::resolve::command::in_path;
 use crate::resolve::sealed::Sealed;
 use crate::resolve::{Run, blocking, escape::Escape};
 
-use super::{SopsSource, explain};
+use super::{SopsSource, decrypt, explain};
 
 /// How long sops may take. It may ask for a passphrase.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,16 +29,20 @@ const LONGEST_TALK: u64 = 4 << 10;
 impl SopsSource {
     /// Returns the value; nothing only where the file or the field is not there.
     pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
-        let (source, run) = (self.clone(), run.clone());
-        blocking(move || {
-            let path = source.path(&run);
-            let found = source.writable().and_then(|()| match Sealed::open(&path)? {
-                None => Ok(None),
-                Some(file) => source.in_file(file.bytes(), &run),
-            });
-            found.map_err(|f| f.at(&source))
-        })
-        .await
+        self.look(run).await.map_err(|f| f.at(self))
+    }
+
+    async fn look(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
+        self.writable()?;
+        let (source, path) = (self.clone(), self.path(run));
+        let there = blocking(move || {
+            let file = Sealed::open(&path)?;
+            file.map(|file| source.parse(file.bytes())).transpose()
+        });
+        match there.await? {
+            None => Ok(None),
+            Some(document) => self.in_document(document, run).await,
+        }
     }
 
     /// Returns where the file is.
@@ -58,7 +62,8 @@ impl SopsSource {
             None => self.encrypt(&json, &path).await?,
         };
         // What is to be read from now on is read before it replaces anything.
-        match self.in_file(&written, run)? {
+        let document = self.parse(&written)?;
+        match self.in_document(document, run).await? {
             Some(found) if found.expose() == value.expose() => {}
             _ => return Err(Failure::source("a bug: sops wrote another value")),
         }
@@ -78,9 +83,13 @@ impl SopsSource {
         Ok(())
     }
 
-    /// Returns the value that a file has, unless it has none.
-    fn in_file(&self, text: &[u8], run: &Run) -> Result<Option<Secret>, Failure> {
-        let plain: Plain = self.decrypt_text(text, run)?;
+    /// Returns the value that a document has, unless it has none.
+    async fn in_document(
+        &self,
+        document: Document,
+        run: &Arc<Run>,
+    ) -> Result<Option<Secret>, Failure> {
+        let plain = decrypt(document, run).await?;
         let last = self.key.0.len();
         for depth in 1..=last {
             match plain.get(&self.key.0[..depth]) {
