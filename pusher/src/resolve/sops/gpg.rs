@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::environment;
 use crate::failure::Failure;
 use crate::resolve::Terminal;
-use crate::resolve::command::child::{Group, Running};
+use crate::resolve::child::{Group, Running};
 use crate::resolve::command::in_path;
 
 /// How long gpg may take: someone may have to find their card and type its PIN.
@@ -35,7 +35,11 @@ pub(super) async fn open(message: &str, most: u64, terminal: &Terminal) -> Resul
     let program = program()?;
     let _terminal = terminal.lock().await;
     let mut command = Command::new(program);
-    command.args(ALWAYS).stdin(Stdio::piped());
+    command
+        .args(ALWAYS)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     for name in environment::ours() {
         command.env_remove(name);
     }

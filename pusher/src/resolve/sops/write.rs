@@ -7,13 +7,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys_protocol::{Secret, printable};
+use keys_protocol::Secret;
 use keys_sops::{Document, Error, Format, Kind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::failure::Failure;
+use crate::resolve::child::{Ended, Group, Running};
 use crate::resolve::command::in_path;
 use crate::resolve::sealed::Sealed;
 use crate::resolve::{Run, blocking, escape::Escape};
@@ -22,9 +22,6 @@ use super::{SopsSource, decrypt, explain};
 
 /// How long sops may take. It may ask for a passphrase.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How much of what sops says about a failure is read, in bytes.
-const LONGEST_TALK: u64 = 4 << 10;
 
 impl SopsSource {
     /// Returns the value; nothing only where the file or the field is not there.
@@ -182,14 +179,11 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
         .write_all(before)
         .and_then(|()| memory.rewind())
         .map_err(io)?;
-    let mut child = command
+    command
         .stdin(Stdio::piped())
         .stdout(memory.try_clone().map_err(io)?)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(io)?;
-    converse(&mut child, value).await?;
+        .stderr(Stdio::piped());
+    converse(command, value).await?;
     let mut written = Vec::new();
     memory
         .rewind()
@@ -199,46 +193,22 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
 }
 
 /// Gives sops the value, hears what it has to say, and waits for its success.
-async fn converse(child: &mut Child, value: &[u8]) -> Result<(), Failure> {
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-    let talk = async {
-        let mut said = Vec::new();
-        if let Some(pipe) = stderr {
-            // Where reading fails, only words are lost: the exit status decides.
-            let _read = pipe.take(LONGEST_TALK).read_to_end(&mut said).await;
-        }
-        said
-    };
-    let give = async {
-        if let Some(mut pipe) = stdin {
-            // One that does not read to the end says why.
-            let _given = pipe.write_all(value).await;
-        }
-    };
-    let ended = async { tokio::join!(give, talk, child.wait()) };
-    let Ok(((), said, status)) = tokio::time::timeout(PATIENCE, ended).await else {
+async fn converse(command: Command, value: &[u8]) -> Result<(), Failure> {
+    // It may ask on the terminal.
+    let mut running = Running::spawn(command, Group::Foreground).map_err(|f| f.at("run sops"))?;
+    let Ok(ended) = tokio::time::timeout(PATIENCE, running.end(value, 0)).await else {
         return Err(Failure::source(format!(
             "sops has not ended after {PATIENCE:?}; it was killed"
         )));
     };
-    let status = status.map_err(|error| Failure::source(format!("run sops: {error}")))?;
+    let Ended { status, said, .. } = ended.map_err(|f| f.at("run sops"))?;
     if status.success() {
         return Ok(());
     }
-    Err(refused(&said, value).at(format_args!("sops: {status}")))
-}
-
-/// What sops said, unless it repeats the value.
-fn refused(said: &[u8], value: &[u8]) -> Failure {
-    let inner = value.trim_ascii();
-    if inner.len() > 2 && said.windows(inner.len()).any(|part| part == inner) {
-        return Failure::source("it failed, and what it said holds the value");
-    }
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<String> = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| printable(line.trim(), 300))
-        .collect();
-    Failure::source(lines.join(" | "))
+    let failure = if said.may_hold(value) {
+        Failure::source("it failed, and what it said may hold the value")
+    } else {
+        Failure::source(said.lines())
+    };
+    Err(failure.at(format_args!("sops: {status}")))
 }
