@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use keys_tests::{Age, Gpg, LIMIT, Operator, Sops, Sshd, Vault, wait_for};
+use keys_tests::{Age, Gpg, LIMIT, Operator, Sops, Sshd, Vault, lab, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -390,6 +390,56 @@ fn a_file_cannot_make_a_request_that_is_more_than_decrypting() {
     );
     here.operator.write("a.yaml", &here.file);
     gets(&here.operator, "first");
+}
+
+/// A planted file must not learn a token from the sops that writes a store either: it asks whichever server a file names.
+#[test]
+fn the_sops_that_writes_a_store_asks_no_other_vault() {
+    let host = Sshd::start("pigeon");
+    let mut here = Transit::new();
+    let (log, bin) = (here.operator.path("log"), here.operator.path("bin"));
+    fs::create_dir(&bin).unwrap();
+    let sops = lab::peer("sops");
+    let script = format!("env >{}\nexec {} \"$@\"", log.display(), sops.display());
+    program(&bin.join("sops"), &script);
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    here.operator.knows(&host).env("PATH", path);
+    let ours = here.vault.address().to_owned();
+    let configured = format!("[vault]\naddress = \"{ours}\"\n");
+    let made = "{ generate = { kind = \"hex\", store = { sops = \"a.yaml#made\" } } }";
+    from(&here.operator, &configured, made);
+    let _sent = here.operator.send("").succeeded();
+    let told = |to: &str| format!("SOPS_HC_VAULT_ALLOWLIST={to}\n");
+    let seen = fs::read_to_string(&log).unwrap();
+    assert!(
+        seen.contains("VAULT_TOKEN=") && seen.contains(&told(&ours)),
+        "{seen}"
+    );
+    // We open the next one by an identity of the manifest, which sops does not know of.
+    let mut sops = Sops::new();
+    sops.env("VAULT_TOKEN", here.vault.root_token());
+    let rules = format!(
+        "creation_rules: [{{age: '{}', hc_vault_transit_uri: '{ours}/v1/transit/keys/k'}}]\n",
+        sops.age().recipient()
+    );
+    let file = sops.encrypt_by(&rules, "a.yaml", "a: first\n");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", other.local_addr().unwrap());
+    here.operator.write("a.yaml", file.replace(&ours, &address));
+    let identity = sops.age().identity().display().to_string();
+    for (vault, token, allowed) in [
+        ("", false, "none"),
+        (configured.as_str(), true, ours.as_str()),
+    ] {
+        let lines = format!("{vault}[age]\nidentities = [\"{identity}\"]");
+        from(&here.operator, &lines, made);
+        let ran = here.operator.send("").exited(6).said("sops: exit status");
+        let seen = fs::read_to_string(&log).unwrap();
+        assert!(seen.contains(&told(allowed)), "{seen}\n{ran}");
+        assert_eq!(seen.contains("VAULT_TOKEN="), token, "{seen}\n{ran}");
+    }
+    assert!(other.accept().is_err(), "someone came");
 }
 
 /// Groups of one kind each; any two of the three open the file.

@@ -12,16 +12,21 @@ use keys_sops::{Document, Error, Format, Kind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::process::Command;
 
+use crate::environment;
 use crate::failure::Failure;
 use crate::resolve::child::{Ended, Group, Running};
 use crate::resolve::command::in_path;
 use crate::resolve::sealed::Sealed;
-use crate::resolve::{Run, blocking, escape::Escape};
+use crate::resolve::vault::Transit;
+use crate::resolve::{Run, Settings, blocking, escape::Escape};
 
 use super::{SopsSource, decrypt, explain};
 
 /// How long sops may take. It may ask for a passphrase.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Which servers sops may ask; where it is not set, all of them.
+const ALLOWED_VAULTS: &str = "SOPS_HC_VAULT_ALLOWLIST";
 
 impl SopsSource {
     /// Returns the value; nothing only where the file or the field is not there.
@@ -55,8 +60,8 @@ impl SopsSource {
             .map_err(Failure::source)?;
         let before = Sealed::open(&path)?;
         let written = match &before {
-            Some(file) => self.set(file.bytes(), &json, &path).await?,
-            None => self.encrypt(&json, &path).await?,
+            Some(file) => self.set(file.bytes(), &json, &run.settings).await?,
+            None => self.encrypt(&json, &run.settings).await?,
         };
         // What is to be read from now on is read before it replaces anything.
         let document = self.parse(&written)?;
@@ -105,14 +110,19 @@ impl SopsSource {
 
     /// Has sops put the value into a copy of the file in memory, which it knows as its standard output: a file on disk
     /// would hold the value in clear where the rules of the file do not encrypt it.
-    async fn set(&self, before: &[u8], json: &Secret, path: &Path) -> Result<Vec<u8>, Failure> {
+    async fn set(
+        &self,
+        before: &[u8],
+        json: &Secret,
+        settings: &Settings,
+    ) -> Result<Vec<u8>, Failure> {
         let steps: Vec<String> = self
             .key
             .0
             .iter()
             .map(|name| format!("[\"{name}\"]"))
             .collect();
-        let mut command = sops(path)?;
+        let mut command = sops(&settings.path(&self.file), settings)?;
         command
             .args([
                 "set",
@@ -127,14 +137,15 @@ impl SopsSource {
     }
 
     /// Has sops make a file that holds the value and nothing else, to the recipients that `.sops.yaml` names.
-    async fn encrypt(&self, json: &Secret, path: &Path) -> Result<Vec<u8>, Failure> {
+    async fn encrypt(&self, json: &Secret, settings: &Settings) -> Result<Vec<u8>, Failure> {
+        let path = settings.path(&self.file);
         let mut document = Secret::with_capacity(json.len() + 64);
         for name in &self.key.0 {
             document.push(format!("{{\"{name}\":").as_bytes());
         }
         document.push(json.expose());
         document.push("}".repeat(self.key.0.len()).as_bytes());
-        let mut command = sops(path)?;
+        let mut command = sops(&path, settings)?;
         command
             .args([
                 "encrypt",
@@ -159,12 +170,28 @@ impl SopsSource {
     }
 }
 
-/// `sops` with the user's environment, in the folder from which it looks for `.sops.yaml`.
-fn sops(path: &Path) -> Result<Command, Failure> {
+/// `sops` in the folder from which it looks for `.sops.yaml`, with what it needs of the user's environment: its own
+/// variables, and where a Vault is configured, those of Vault.
+fn sops(path: &Path, settings: &Settings) -> Result<Command, Failure> {
     let program = in_path("sops").map_err(|f| f.hint("sops itself writes its files"))?;
     let mut command = Command::new(program);
     if let Some(folder) = path.parent() {
         command.current_dir(folder);
+    }
+    let vault = Transit::configured(settings);
+    for name in environment::ours() {
+        let needed = match name.to_str() {
+            Some(text) if text.starts_with("VAULT_") => vault.is_some(),
+            Some(text) => text.starts_with("SOPS_"),
+            None => false,
+        };
+        if !needed {
+            command.env_remove(name);
+        }
+    }
+    // Left alone, sops sends the user's token to whichever server a file names.
+    if std::env::var_os(ALLOWED_VAULTS).is_none_or(|list| list.is_empty()) {
+        command.env(ALLOWED_VAULTS, vault.as_deref().unwrap_or("none"));
     }
     Ok(command)
 }

@@ -57,10 +57,15 @@ impl Vault {
 }
 
 impl Transit<'_> {
+    /// Returns the address of the server that the operator configured.
+    pub(crate) fn configured(settings: &Settings) -> Option<String> {
+        let ours = settings.vault.address.clone();
+        ours.or_else(|| variable("VAULT_ADDR"))
+    }
+
     /// Refuses a server that is not the configured one: a token goes where the operator sends it, never where a file does.
     fn check_address(&self, settings: &Settings) -> Result<(), Failure> {
-        let ours = settings.vault.address.clone();
-        let Some(ours) = ours.or_else(|| variable("VAULT_ADDR")) else {
+        let Some(ours) = Self::configured(settings) else {
             return Err(Failure::source("no Vault address is configured").hint(
                 "the one in the file is not followed: set `address` under [vault], or VAULT_ADDR",
             ));
