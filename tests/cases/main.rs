@@ -21,6 +21,8 @@ mod both_ways;
 mod check_sops;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
+/// The inputs that were found interesting while fuzzing.
+mod corpus;
 /// Every exit code that docs/commands.md names.
 mod exit_codes;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
