@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Say which keys the selected hosts have
     Status(StatusArgs),
+    /// Say whether things are as they should be, without asking a host
+    #[command(subcommand)]
+    Check(CheckCommand),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -58,6 +61,18 @@ pub(crate) enum Command {
 pub(crate) enum ManifestCommand {
     /// Print the JSON Schema of the manifest
     Schema,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CheckCommand {
+    /// Compare who can read the sops files of the selected hosts with .sops.yaml; decrypts nothing
+    Sops(CheckSopsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CheckSopsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 #[derive(Args)]

@@ -1,8 +1,10 @@
 //! `keys`: resolves the secrets of hosts and sends them.
 
+mod check;
 mod cli;
 mod deliver;
 mod ending;
+mod environment;
 mod failure;
 mod folder;
 mod get;
@@ -34,7 +36,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use cli::{Cli, Command, ManifestCommand};
+use cli::{CheckCommand, Cli, Command, ManifestCommand};
 use failure::{Exit, Failure};
 use output::{Form, Output};
 
@@ -110,6 +112,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
+        Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args),
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

@@ -1,6 +1,7 @@
 //! Asks every source once, side by side.
 
 pub(crate) mod age;
+mod child;
 pub(crate) mod command;
 mod escape;
 pub(crate) mod fields;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::ending::Ending;
+use crate::environment;
 use crate::host_key::HostKey;
 use crate::manifest::{Host, SshSettings, Sudo};
 
@@ -94,9 +95,6 @@ const ALWAYS: [&str; 25] = [
     "ServerAliveCountMax=2",
     "ConnectionAttempts=1",
 ];
-
-/// Prefixes of variables that hold secrets: `SendEnv *` in a user's configuration cannot be undone on the command line.
-const SCRUBBED: [&str; 4] = ["VAULT_", "BAO_", "SOPS_", "AGE_"];
 
 /// How much of what ssh and the login shell print on stderr is kept.
 const STDERR_KEPT: usize = 64 << 10;
@@ -184,13 +182,9 @@ fn command(host: &Host, settings: &SshSettings, verb: Verb, asking: Asking) -> i
         ssh.arg("-p").arg(port.to_string());
     }
     ssh.arg("--").arg(place.host()).arg(verb.command(host.sudo));
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| SCRUBBED.iter().any(|prefix| name.starts_with(prefix)))
-        {
-            ssh.env_remove(name);
-        }
+    // `SendEnv *` in a user's configuration cannot be undone on the command line.
+    for name in environment::ours() {
+        ssh.env_remove(name);
     }
     ssh.stdin(Stdio::piped())
         .stdout(Stdio::piped())

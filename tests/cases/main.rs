@@ -17,8 +17,14 @@ mod architecture;
 mod atomic;
 /// The same sends by every way that docs/install.md offers.
 mod both_ways;
+/// `check sops`: recipients of files beside those that `.sops.yaml` names.
+mod check_sops;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
+/// The inputs that were found interesting while fuzzing.
+mod corpus;
+/// Documents that dice make up, for comparisons.
+mod documents;
 /// Every exit code that docs/commands.md names.
 mod exit_codes;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
@@ -65,8 +71,12 @@ mod selection;
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
 mod socket;
+/// The reader of sops files beside sops itself, on thousands of documents and damaged ones.
+mod sops_differential;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
+/// Who can open a sops file: the user's gpg, Vault's transit engine, groups of both with age.
+mod sources_sops;
 /// Secrets from a real Vault.
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.

@@ -20,6 +20,7 @@
 
 mod age;
 mod ended;
+mod gpg;
 mod host;
 mod http;
 mod inside;
@@ -34,6 +35,7 @@ mod scale;
 mod served;
 mod session;
 mod sops;
+mod sopsd;
 mod sshd;
 mod strace;
 mod tap;
@@ -45,6 +47,7 @@ mod wait;
 
 pub use age::Age;
 pub use ended::{Ended, Report};
+pub use gpg::Gpg;
 pub use host::Host;
 pub use inside::Inside;
 pub use operator::Operator;
@@ -56,6 +59,7 @@ pub use release::Release;
 pub use scale::scaled;
 pub use session::Session;
 pub use sops::Sops;
+pub use sopsd::{Leaf, Opened, Sealed, Sopsd};
 pub use sshd::{Folder, Sshd};
 pub use strace::{Call, Strace};
 pub use tap::Tap;

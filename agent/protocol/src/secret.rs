@@ -32,6 +32,14 @@ impl Secret {
         Self(Zeroizing::new(Vec::with_capacity(capacity)))
     }
 
+    /// Copies `bytes`, into room of their size.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut secret = Self::with_capacity(bytes.len());
+        secret.push(bytes);
+        secret
+    }
+
     /// Reads to the end of `reader`, or fails with `FileTooLarge` past `limit`.
     ///
     /// # Errors

@@ -95,17 +95,22 @@ impl AgeSource {
             .metadata()
             .map_err(|e| Failure::source(e.to_string()))?
             .len();
+        self.decrypt_from(BufReader::new(file), size, run)
+    }
+
+    /// Decrypts what was read of the file.
+    fn decrypt_bytes(&self, file: &[u8], run: &Run) -> Result<Secret, Failure> {
+        self.decrypt_from(file, file.len() as u64, run)
+    }
+
+    /// Decrypts what `file` gives, of about this size.
+    fn decrypt_from(&self, file: impl BufRead, size: u64, run: &Run) -> Result<Secret, Failure> {
         if size > LARGEST_FILE {
             return Err(Failure::source(format!(
                 "larger than {} MiB",
                 LARGEST_FILE >> 20
             )));
         }
-        self.decrypt_from(BufReader::new(file), size, run)
-    }
-
-    /// Decrypts what `file` gives, of about this size.
-    fn decrypt_from(&self, file: impl BufRead, size: u64, run: &Run) -> Result<Secret, Failure> {
         let decryptor =
             Decryptor::new_buffered(ArmoredReader::new(file)).map_err(|e| explain(&e))?;
         if decryptor.is_scrypt() {

@@ -1,11 +1,10 @@
 //! What a program prints.
 
-mod child;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +12,12 @@ use jiff::SignedDuration;
 use keys_protocol::{Secret, printable};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::process::Command;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::resolve::child::{Group, Running};
+use crate::resolve::{Answers, Kind, LARGEST, Run, Settings};
 use crate::source::{Form, for_host, shown};
-
-use child::Running;
 
 /// `["pass", "show", "x"]`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +72,9 @@ pub(crate) struct CommandTable {
     #[serde(default)]
     prompts: bool,
 }
+
+/// Variables that hold a secret of ours, which no command needs to see.
+const OURS: [&str; 3] = ["VAULT_TOKEN", "BAO_TOKEN", "SOPS_AGE_KEY"];
 
 /// How long a command may take where the manifest does not say.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -166,8 +168,8 @@ impl CommandSource {
 
     async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
         let folder = settings.path(&self.cwd);
-        let mut running = Running::start(self, &folder)?;
-        match tokio::time::timeout(self.timeout, running.finish()).await {
+        let mut running = self.start(&folder)?;
+        match tokio::time::timeout(self.timeout, running.finish(&[], LARGEST)).await {
             Ok(Ok(secret)) => Ok(secret),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(
@@ -176,6 +178,24 @@ impl CommandSource {
                 ),
             ),
         }
+    }
+
+    fn start(&self, folder: &Path) -> Result<Running, Failure> {
+        let mut command = Command::new(self.program(folder)?);
+        command
+            .args(&self.argv[1..])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        for name in OURS {
+            command.env_remove(name);
+        }
+        command.envs(&self.env);
+        if self.prompts {
+            return Running::spawn(command, Group::Foreground);
+        }
+        command.stderr(Stdio::piped());
+        Running::spawn(command, Group::Own)
     }
 
     /// Returns the absolute path of the program. The current folder is never searched.

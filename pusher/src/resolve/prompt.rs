@@ -61,9 +61,7 @@ impl PromptSource {
                 Failure::source("the two answers differ").hint("nothing was sent; run it again")
             );
         }
-        let mut secret = Secret::with_capacity(first.len());
-        secret.push(first.as_bytes());
-        Ok(secret)
+        Ok(Secret::copy_of(first.as_bytes()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a secret that was made is written, so that it is the same from then on: one that is there is never replaced.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keys_protocol::Secret;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::resolve::age::AgeSource;
+use crate::resolve::sealed::Sealed;
 use crate::resolve::sops::SopsSource;
 use crate::resolve::{Kind as _, Run};
 
@@ -51,9 +53,23 @@ impl Store {
     pub(crate) async fn create(&self, value: &Secret, run: &Arc<Run>) -> Result<Written, Failure> {
         // One at a time: most of them write to the same place.
         let _writing = run.writing.lock().await;
+        let alone = Sealed::lock(&self.path(run)).await;
+        let _alone = alone.map_err(|f| f.at(self))?;
+        if let Some(secret) = self.find(run).await? {
+            return Ok(Written::Lost(secret));
+        }
+        let written = match self {
+            Self::Sops(source) => source.write(value, run).await,
+            Self::Age(source) => source.write(value, run).await,
+        };
+        written.map_err(|f| f.at(self)).map(|()| Written::Created)
+    }
+
+    /// Returns where the file is.
+    fn path(&self, run: &Run) -> PathBuf {
         match self {
-            Self::Sops(source) => source.create(value, run).await,
-            Self::Age(source) => source.create(value, run).await,
+            Self::Sops(source) => source.path(run),
+            Self::Age(source) => source.path(run),
         }
     }
 }

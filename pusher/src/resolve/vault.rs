@@ -7,6 +7,7 @@ mod secret;
 mod server;
 mod session;
 mod settings;
+mod transit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::source::{Form, Steps, for_host, shown};
 use session::Session;
 
 pub(crate) use settings::VaultSettings;
+pub(crate) use transit::Transit;
 
 /// `kv/web#cert`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

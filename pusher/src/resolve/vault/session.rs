@@ -108,7 +108,7 @@ impl Session {
         Err(failure.at(path))
     }
 
-    async fn get(&self, endpoint: &impl Endpoint) -> Result<Answer, Failure> {
+    pub(super) async fn get(&self, endpoint: &impl Endpoint) -> Result<Answer, Failure> {
         self.server.send(endpoint, Some(&self.token)).await
     }
 
@@ -130,7 +130,7 @@ impl Session {
     }
 
     /// Vault answers 403 for a mount that is not there, too.
-    async fn no_mount(&self, path: &str) -> Failure {
+    pub(super) async fn no_mount(&self, path: &str) -> Failure {
         if !self.token_is_good().await {
             return token_refused();
         }
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Asks, once, whether the server knows the token. Where it does not say, the token is not blamed.
-    async fn token_is_good(&self) -> bool {
+    pub(super) async fn token_is_good(&self) -> bool {
         let good = self.token_is_good.get_or_init(async || {
             let answer = self.get(&LookupSelf).await;
             answer.is_ok_and(|answer| answer.status != StatusCode::FORBIDDEN)
@@ -159,7 +159,7 @@ impl Session {
     }
 }
 
-fn token_refused() -> Failure {
+pub(super) fn token_refused() -> Failure {
     Failure::source("Vault does not know the token: expired, revoked, or from elsewhere (403)")
         .hint("`vault login`, or a new VAULT_TOKEN")
 }
@@ -257,8 +257,8 @@ struct MountOptions {
 }
 
 /// Which mount holds a path, for anyone who may use it; what the `vault` command asks, too.
-struct ReadMount<'a> {
-    path: &'a str,
+pub(super) struct ReadMount<'a> {
+    pub(super) path: &'a str,
 }
 
 impl Endpoint for ReadMount<'_> {
