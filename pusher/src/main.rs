@@ -13,6 +13,7 @@ mod identity;
 mod manifest;
 mod output;
 mod plan;
+mod program;
 mod report;
 mod resolve;
 mod row;

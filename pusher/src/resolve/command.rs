@@ -4,17 +4,17 @@ mod child;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{Secret, printable};
+use keys_protocol::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::program;
 use crate::resolve::{Answers, Kind, Run, Settings};
 use crate::source::{Form, for_host, shown};
 
@@ -184,23 +184,8 @@ impl CommandSource {
         if name.contains('/') {
             return Ok(folder.join(name));
         }
-        in_path(name)
+        program::find(name)
     }
-}
-
-/// Returns the absolute path of a program of this name, as the absolute folders of PATH have it.
-pub(super) fn in_path(name: &str) -> Result<PathBuf, Failure> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&search)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|path| is_program(path))
-        .ok_or_else(|| Failure::source(format!("no program `{}` in PATH", printable(name, 80))))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
 impl fmt::Display for CommandSource {

@@ -11,12 +11,10 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::program::OURS;
 use crate::resolve::LARGEST;
 
 use super::CommandSource;
-
-/// Variables that hold a secret of ours, which no child needs to see.
-const OURS: [&str; 3] = ["VAULT_TOKEN", "BAO_TOKEN", "SOPS_AGE_KEY"];
 
 /// How much of what a failed command said on its standard error is kept, in bytes.
 const LONGEST_TALK: usize = 4 << 10;

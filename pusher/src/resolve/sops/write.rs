@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use crate::failure::Failure;
-use crate::resolve::command::in_path;
+use crate::program;
 use crate::resolve::sealed::Sealed;
 use crate::resolve::{Run, blocking, escape::Escape};
 
@@ -155,7 +155,7 @@ impl SopsSource {
 
 /// `sops` with the user's environment, in the folder from which it looks for `.sops.yaml`.
 fn sops(path: &Path) -> Result<Command, Failure> {
-    let program = in_path("sops").map_err(|f| f.hint("sops itself writes its files"))?;
+    let program = program::find("sops").map_err(|f| f.hint("sops itself writes its files"))?;
     let mut command = Command::new(program);
     if let Some(folder) = path.parent() {
         command.current_dir(folder);
