@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Say which keys the selected hosts have
     Status(StatusArgs),
+    /// Print the selected hosts as age recipients, made of their pinned or known ssh host keys
+    Recipients(RecipientsArgs),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -107,6 +109,12 @@ pub(crate) struct StatusArgs {
     /// Resolve the sources, too, and say which keys are stale
     #[arg(long)]
     pub(crate) compare: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RecipientsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 impl Globals {

@@ -10,10 +10,12 @@ mod glob;
 mod host;
 mod host_key;
 mod identity;
+mod known_hosts;
 mod manifest;
 mod output;
 mod plan;
 mod program;
+mod recipients;
 mod report;
 mod resolve;
 mod row;
@@ -109,6 +111,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
+        Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

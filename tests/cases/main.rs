@@ -55,6 +55,8 @@ mod permissions;
 mod prompts;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
+/// `keys recipients`: hosts as age recipients, made of keys that are pinned or known and of no others.
+mod recipients;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
 /// The sandbox of the agent's service, from inside: what it can write, be and reach.
