@@ -6,6 +6,7 @@
 
 mod keyfile;
 mod place;
+mod postquantum;
 mod ssh;
 
 use std::collections::BTreeMap;

@@ -67,6 +67,8 @@ mod selection;
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
 mod socket;
+/// age: identities of every kind, from every place, and files that nobody honest wrote.
+mod sources_age;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
 /// Secrets from a real Vault.

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::resolve::Terminal;
 
 use super::Opened;
+use super::postquantum::PostQuantum;
 use super::ssh::{self, LockedKey};
 
 /// What one file gave.
@@ -50,23 +51,23 @@ impl Found {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
-        if line.starts_with("AGE-SECRET-KEY-PQ-1") {
-            self.passed_over
-                .push(format!("line {number} is post-quantum: not supported yet"));
-            return Ok(());
-        }
         if line.starts_with("AGE-PLUGIN-") {
             self.passed_over.push(format!(
                 "line {number} needs a plugin, and none is ever run"
             ));
             return Ok(());
         }
-        let identity: age::x25519::Identity = line
-            .parse()
-            .map_err(|_| Failure::source(format!("line {number} is no age identity")))?;
-        self.open.push(Box::new(identity));
+        let none = || Failure::source(format!("line {number} is no age identity"));
+        self.open.push(opened(line).ok_or_else(none)?);
         Ok(())
     }
+}
+
+fn opened(identity: &str) -> Option<Opened> {
+    if identity.starts_with("AGE-SECRET-KEY-PQ-") {
+        return Some(Box::new(PostQuantum::parse(identity)?));
+    }
+    Some(Box::new(identity.parse::<age::x25519::Identity>().ok()?))
 }
 
 #[cfg(test)]
@@ -75,6 +76,9 @@ mod tests {
 
     const IDENTITY: &str =
         "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+
+    const POST_QUANTUM: &str =
+        "AGE-SECRET-KEY-PQ-1HZLGZUPT4ETPKDEV8HSGFDCYZ4E522W0A7PU2LHT8EH9W6YLNC3SW78XKG";
 
     fn check(text: &str, found: Result<(usize, &[&str]), &str>) {
         let parsed = parse("keys.txt", &Secret::new(text.into()), &Terminal::default());
@@ -97,14 +101,16 @@ mod tests {
             Ok((2, &[])),
         );
         check(
-            &format!("AGE-SECRET-KEY-PQ-1XYZ\nAGE-PLUGIN-../../X-1ABC\n{IDENTITY}\n"),
-            Ok((
-                1,
-                &[
-                    "line 1 is post-quantum: not supported yet",
-                    "line 2 needs a plugin, and none is ever run",
-                ],
-            )),
+            &format!("{POST_QUANTUM}\nAGE-PLUGIN-../../X-1ABC\n{IDENTITY}\n"),
+            Ok((2, &["line 2 needs a plugin, and none is ever run"])),
+        );
+        check(
+            &format!("{IDENTITY}\n{}", POST_QUANTUM.to_lowercase()),
+            Err("line 2 is no age identity"),
+        );
+        check(
+            &POST_QUANTUM.replace("PQ-1H", "PQ-1Q"),
+            Err("line 1 is no age identity"),
         );
         check(&format!("\n{IDENTITY}x"), Err("line 2 is no age identity"));
         check("hunter2", Err("line 1 is no age identity"));
