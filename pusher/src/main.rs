@@ -1,5 +1,6 @@
 //! `keys`: resolves the secrets of hosts and sends them.
 
+mod age_file;
 mod cli;
 mod deliver;
 mod ending;

@@ -4,34 +4,26 @@
 
 use keys_protocol::Secret;
 
+use crate::age_file::is_age;
 use crate::failure::Failure;
-use crate::resolve::Terminal;
 
-use super::Opened;
+use super::Means;
+use super::found::{Found, Opened};
+use super::locked_file::LockedFile;
 use super::postquantum::PostQuantum;
-use super::ssh::{self, LockedKey};
-
-/// What one file gave.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) open: Vec<Opened>,
-    pub(super) locked: Vec<LockedKey>,
-    /// What is there and was not used, and why.
-    pub(super) passed_over: Vec<String>,
-}
+use super::ssh;
 
 /// Reads the text of the file that the user calls `name`.
-pub(super) fn parse(name: &str, text: &Secret, terminal: &Terminal) -> Result<Found, Failure> {
+pub(super) fn parse(name: &str, text: Secret, means: &Means) -> Result<Found, Failure> {
     let bytes = text.expose().trim_ascii_start();
-    if bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE")
-        || bytes.starts_with(b"age-encryption.org/")
-    {
-        return Err(Failure::source(
-            "an identity file under a passphrase: not supported yet",
-        ));
+    if is_age(bytes) {
+        return Ok(Found {
+            files: vec![LockedFile::new(name, text, means)],
+            ..Found::default()
+        });
     }
     if bytes.starts_with(b"-----BEGIN ") {
-        return ssh::parse(name, bytes, terminal);
+        return ssh::parse(name, bytes, &means.terminal);
     }
     let Ok(text) = str::from_utf8(text.expose()) else {
         return Err(Failure::source(
@@ -51,14 +43,17 @@ impl Found {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
-        if line.starts_with("AGE-PLUGIN-") {
-            self.passed_over.push(format!(
-                "line {number} needs a plugin, and none is ever run"
-            ));
-            return Ok(());
+        // SOPS takes several in one line of its variable.
+        for word in line.split_ascii_whitespace() {
+            if word.starts_with("AGE-PLUGIN-") {
+                self.passed_over.push(format!(
+                    "line {number} needs a plugin, and none is ever run"
+                ));
+                continue;
+            }
+            let none = || Failure::source(format!("line {number} is no age identity"));
+            self.open.push(opened(word).ok_or_else(none)?);
         }
-        let none = || Failure::source(format!("line {number} is no age identity"));
-        self.open.push(opened(line).ok_or_else(none)?);
         Ok(())
     }
 }
@@ -81,7 +76,7 @@ mod tests {
         "AGE-SECRET-KEY-PQ-1HZLGZUPT4ETPKDEV8HSGFDCYZ4E522W0A7PU2LHT8EH9W6YLNC3SW78XKG";
 
     fn check(text: &str, found: Result<(usize, &[&str]), &str>) {
-        let parsed = parse("keys.txt", &Secret::new(text.into()), &Terminal::default());
+        let parsed = parse("keys.txt", Secret::new(text.into()), &Means::default());
         match (parsed, found) {
             (Ok(parsed), Ok((open, passed_over))) => {
                 assert_eq!(parsed.open.len(), open, "{text}");
@@ -114,9 +109,10 @@ mod tests {
         );
         check(&format!("\n{IDENTITY}x"), Err("line 2 is no age identity"));
         check("hunter2", Err("line 1 is no age identity"));
+        check(&format!("{IDENTITY} {POST_QUANTUM}"), Ok((2, &[])));
         check(
-            "age-encryption.org/v1\n-> scrypt",
-            Err("an identity file under a passphrase: not supported yet"),
+            &format!("{IDENTITY} hunter2"),
+            Err("line 1 is no age identity"),
         );
         check(
             "-----BEGIN PRIVATE KEY-----\n",

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::resolve::{Settings, file};
 
 /// The largest identity file.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// A place where identities may be.
 pub(super) enum Place {
