@@ -1,8 +1,8 @@
 //! The age and ssh identities that open files, from the places where a user expects them.
 //!
-//! They are asked in rounds, so that no passphrase is asked for unless nothing else opens a file: first what needs no
-//! passphrase, then locked ssh keys that a file names, locked identity files, and last locked ed25519 keys as X25519
-//! identities, whose recipients age does not name.
+//! They are asked in rounds, so that nothing is run and no passphrase is asked for unless nothing else opens a file: first
+//! what needs nothing more, then what programs of SOPS' variables print, then locked ssh keys that a file names, locked
+//! identity files, and last locked ed25519 keys as X25519 identities, whose recipients age does not name.
 
 mod found;
 mod keyfile;
@@ -10,6 +10,7 @@ mod locked_file;
 mod passphrase;
 mod place;
 mod postquantum;
+mod printed;
 mod ssh;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use found::Found;
 pub(crate) use passphrase::Passphrase;
 use place::Place;
 pub(crate) use place::read_private;
+use printed::Printed;
 
 /// The `[age]` table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,7 @@ type Outcome = Result<Arc<Keyring>, Failure>;
 #[derive(Default)]
 pub(crate) struct Keyring {
     found: Found,
+    printed: Vec<Printed>,
     /// Where identities were found.
     tried: Vec<String>,
 }
@@ -94,7 +97,15 @@ pub(crate) struct Keyring {
 impl Keyring {
     /// Reads the places of the manifest and of the user.
     fn usual(settings: &Settings, means: &Means) -> Result<Self, Failure> {
-        Self::of(place::usual(settings), means)
+        let mut keyring = Self::of(place::usual(settings), means)?;
+        for (variable, text) in place::programs() {
+            let printed = Printed::new(variable, text, means);
+            keyring
+                .printed
+                .push(printed.map_err(|failure| failure.at(variable))?);
+            keyring.tried.push(variable.to_owned());
+        }
+        Ok(keyring)
     }
 
     fn of(places: impl IntoIterator<Item = Place>, means: &Means) -> Result<Self, Failure> {
@@ -154,22 +165,28 @@ impl Keyring {
         self.all(Some(recipient))
     }
 
+    /// Programs are run when the iterator comes to what they print.
     fn all(&self, recipient: Option<&str>) -> impl Iterator<Item = &dyn Identity> {
-        self.open().chain(self.found.locked(recipient))
+        let printed = self.printed.iter();
+        let printed = printed.flat_map(move |printed| printed.identities(recipient));
+        self.open()
+            .chain(printed)
+            .chain(self.found.locked(recipient))
     }
 
-    /// Returns whether there are identities that need a passphrase first.
+    /// Returns whether there are identities that need something first: a program, a passphrase.
     pub(crate) fn has_locked(&self) -> bool {
-        self.found.has_locked()
+        self.found.has_locked() || !self.printed.is_empty()
     }
 
     /// Returns what to say where none of the identities opened something.
     pub(crate) fn advice(&self) -> String {
+        let printed = self.printed.iter().flat_map(Printed::not_used);
         let tried = match self.tried.as_slice() {
             [] => "no identities were found; name them as `identities` under [age]".to_owned(),
             tried => format!("tried: {}", tried.join(", ")),
         };
-        let not_used = self.found.not_used().into_iter();
+        let not_used = self.found.not_used().into_iter().chain(printed);
         iter::once(tried)
             .chain(not_used.map(|why| format!("not used: {why}")))
             .collect::<Vec<_>>()

@@ -139,6 +139,13 @@ fn an_identity_file_under_a_passphrase_is_asked_for_once_and_only_if_needed() {
     let _said = ran.said("locked (SOPS_AGE_KEY_FILE): encrypted, and not to a passphrase");
 }
 
+/// The environment of one case: variables, and what they point to below the operator's folder `work`.
+struct Place<'a> {
+    what: &'a str,
+    variables: Vec<(&'a str, String)>,
+    files: Vec<(&'a str, String)>,
+}
+
 /// Makes an ssh key, and returns the text of its private and its public half.
 fn ssh_key(operator: &Operator, kind: &str) -> (String, String) {
     let path = operator.path(&format!("made-{kind}"));
@@ -148,6 +155,197 @@ fn ssh_key(operator: &Operator, kind: &str) -> (String, String) {
     let public = fs::read_to_string(lab::public_of(&path)).unwrap();
     let words: Vec<&str> = public.split(' ').collect();
     (fs::read_to_string(&path).unwrap(), words[..2].join(" "))
+}
+
+/// Every place where sops looks is one where `keys` looks: what opens there opens here.
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn identities_are_where_sops_has_them() {
+    let operator = Operator::new();
+    let (one, two) = (Age::new_identity(), Age::new_identity());
+    let (ed25519, ed25519_public) = ssh_key(&operator, "ed25519");
+    let (rsa, rsa_public) = ssh_key(&operator, "rsa");
+    let path = |name: &str| operator.path(name).display().to_string();
+    let of_one = "one.yaml";
+    let sops = Sops::of(one);
+    let one = sops.age().identity_text();
+    let one_line = one.lines().last().unwrap();
+    let two_line = two.identity_text().lines().last().unwrap().to_owned();
+    operator.write(of_one, sops.encrypt(of_one, "one: value\n"));
+    let encrypt = |name: &str, recipients: &str| {
+        let mut command = Command::new(lab::peer("sops"));
+        command.args(["encrypt", "--input-type", "yaml", "--output-type", "yaml"]);
+        command.args(["--age", recipients, "/dev/stdin"]);
+        let ran = Ran::of(command, b"one: value\n").succeeded();
+        operator.write(name, ran.stdout);
+    };
+    encrypt("ed25519.yaml", &ed25519_public);
+    encrypt("rsa.yaml", &rsa_public);
+    encrypt(
+        "two.yaml",
+        &format!("{},{}", two.recipient(), sops.age().recipient()),
+    );
+    let chosen = format!(
+        "sh -c 'test \"$SOPS_AGE_RECIPIENT\" = {} && cat key; true'",
+        sops.age().recipient()
+    );
+    let case =
+        |what, variables: &[(&'static str, String)], files: &[(&'static str, String)]| Place {
+            what,
+            variables: variables.to_vec(),
+            files: files.to_vec(),
+        };
+    let key = |text: &str| ("key", text.to_owned());
+    let cases = [
+        (
+            of_one,
+            case("SOPS_AGE_KEY", &[("SOPS_AGE_KEY", one.clone())], &[]),
+        ),
+        (
+            of_one,
+            case(
+                "several in one line",
+                &[("SOPS_AGE_KEY", format!("{two_line} {one_line}"))],
+                &[],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "a file",
+                &[("SOPS_AGE_KEY_FILE", path("key"))],
+                &[key(&one)],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "relative",
+                &[("SOPS_AGE_KEY_FILE", "key".into())],
+                &[key(&one)],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "a command",
+                &[("SOPS_AGE_KEY_CMD", "cat key".into())],
+                &[key(&one)],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "quotes",
+                &[("SOPS_AGE_KEY_CMD", "sh -c 'cat \"$0\"' \"a key\"".into())],
+                &[("a key", one.clone())],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "for a recipient",
+                &[("SOPS_AGE_KEY_CMD", chosen.clone())],
+                &[key(&one)],
+            ),
+        ),
+        (
+            "two.yaml",
+            case(
+                "for the second",
+                &[("SOPS_AGE_KEY_CMD", chosen)],
+                &[key(&one)],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "~/.config",
+                &[],
+                &[("../home/.config/sops/age/keys.txt", one.clone())],
+            ),
+        ),
+        (
+            of_one,
+            case(
+                "XDG",
+                &[("XDG_CONFIG_HOME", path("xdg"))],
+                &[("xdg/sops/age/keys.txt", one.clone())],
+            ),
+        ),
+        (
+            "ed25519.yaml",
+            case(
+                "an ssh file",
+                &[("SOPS_AGE_SSH_PRIVATE_KEY_FILE", path("key"))],
+                &[key(&ed25519)],
+            ),
+        ),
+        (
+            "rsa.yaml",
+            case(
+                "an ssh command",
+                &[("SOPS_AGE_SSH_PRIVATE_KEY_CMD", "cat key".into())],
+                &[key(&rsa)],
+            ),
+        ),
+        (
+            "ed25519.yaml",
+            case(
+                "~/.ssh",
+                &[],
+                &[("../home/.ssh/id_ed25519", ed25519.clone())],
+            ),
+        ),
+        (
+            "rsa.yaml",
+            case("~/.ssh", &[], &[("../home/.ssh/id_rsa", rsa.clone())]),
+        ),
+        (
+            "rsa.yaml",
+            case(
+                "~/.ssh beside another",
+                &[("SOPS_AGE_SSH_PRIVATE_KEY_FILE", path("key"))],
+                &[key(&ed25519), ("../home/.ssh/id_rsa", rsa.clone())],
+            ),
+        ),
+    ];
+    for (file, place) in cases {
+        opens_as_with_sops(&operator, file, &place);
+    }
+}
+
+fn opens_as_with_sops(operator: &Operator, file: &str, place: &Place) {
+    let what = format!("{file}: {}", place.what);
+    for (name, text) in &place.files {
+        fs::create_dir_all(operator.path(name).parent().unwrap()).unwrap();
+        operator.write(name, text);
+    }
+    from(operator, &format!("{{ sops = \"{file}#one\" }}"), "");
+    let with = |mut command: Command| {
+        command.envs(place.variables.iter().map(|(name, text)| (name, text)));
+        operator.ran(command)
+    };
+    let mut sops = Command::new(lab::peer("sops"));
+    sops.args(["decrypt", "--extract", "[\"one\"]", file]);
+    sops.env_clear()
+        .env("HOME", operator.home())
+        .env("PATH", "/usr/bin:/bin");
+    sops.current_dir(operator.path(""));
+    let theirs = with(sops);
+    assert_eq!(theirs.stdout, b"value", "{what}\n{theirs}");
+    let ours = with(operator.command(&["get", "x"]));
+    assert_eq!(ours.stdout, b"value", "{what}\n{ours}");
+    for (name, _) in &place.files {
+        fs::remove_file(operator.path(name)).unwrap();
+    }
+    let neither = with(operator.command(&["get", "x"]));
+    let kept = place.files.is_empty();
+    assert_eq!(
+        neither.code(),
+        if kept { 0 } else { 6 },
+        "{what}\n{neither}"
+    );
 }
 
 /// A vector of C2SP/CCTV, see tests/data/age-testkit.md.

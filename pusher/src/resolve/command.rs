@@ -34,6 +34,16 @@ pub(crate) struct CommandSource {
     trim: Trim,
     allow_empty: bool,
     prompts: bool,
+    owner: Owner,
+}
+
+/// Who wrote the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    /// The manifest: our own secrets are not in its environment.
+    Manifest,
+    /// The user, in a variable: it gets the environment as it is.
+    User,
 }
 
 /// What is taken off the end of what the program prints.
@@ -111,6 +121,7 @@ impl TryFrom<Form<Vec<String>, CommandTable>> for CommandSource {
             trim: table.trim,
             allow_empty: table.allow_empty,
             prompts: table.prompts,
+            owner: Owner::Manifest,
         })
     }
 }
@@ -150,6 +161,26 @@ impl Kind for CommandSource {
 }
 
 impl CommandSource {
+    /// Makes the command that the user named in a variable: it runs in `folder`, in the foreground, with `told` in its
+    /// environment.
+    pub(crate) fn of_user(
+        words: &[String],
+        folder: &str,
+        told: Option<(String, String)>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            argv: words.to_vec(),
+            env: told.into_iter().collect(),
+            cwd: folder.to_owned(),
+            timeout,
+            trim: Trim::None,
+            allow_empty: true,
+            prompts: true,
+            owner: Owner::User,
+        }
+    }
+
     /// Runs the command and returns what it printed.
     pub(crate) async fn output(&self, settings: &Settings) -> Result<Secret, Failure> {
         let mut secret = self.run(settings).await.map_err(|f| f.at(self))?;
@@ -164,7 +195,8 @@ impl CommandSource {
         Ok(secret)
     }
 
-    async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
+    /// Runs the command and returns what it printed, whatever that is.
+    pub(crate) async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
         let folder = settings.path(&self.cwd);
         let mut running = Running::start(self, &folder)?;
         match tokio::time::timeout(self.timeout, running.finish()).await {

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::program::OURS;
 use crate::resolve::LARGEST;
 
-use super::CommandSource;
+use super::{CommandSource, Owner};
 
 /// How much of what a failed command said on its standard error is kept, in bytes.
 const LONGEST_TALK: usize = 4 << 10;
@@ -46,8 +46,10 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
-        for name in OURS {
-            command.env_remove(name);
+        if source.owner == Owner::Manifest {
+            for name in OURS {
+                command.env_remove(name);
+            }
         }
         command.envs(&source.env);
         let group = if source.prompts {
