@@ -1,16 +1,18 @@
 //! The age and ssh identities that open files, from the places where a user expects them.
 //!
 //! They are asked in rounds, so that nothing is run and no passphrase is asked for unless nothing else opens a file: first
-//! what needs nothing more, then what programs of SOPS' variables print, then locked ssh keys that a file names, locked
-//! identity files, and last locked ed25519 keys as X25519 identities, whose recipients age does not name.
+//! what needs nothing more, then what programs of SOPS' variables print, then locked ssh keys that a file names, plugins,
+//! locked identity files, and last locked ed25519 keys as X25519 identities, whose recipients age does not name.
 
 mod found;
 mod keyfile;
 mod locked_file;
 mod passphrase;
 mod place;
+mod plugin;
 mod postquantum;
 mod printed;
+mod question;
 mod ssh;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use found::Found;
 pub(crate) use passphrase::Passphrase;
 use place::Place;
 pub(crate) use place::read_private;
+use plugin::PluginName;
 use printed::Printed;
 
 /// The `[age]` table.
@@ -37,12 +40,15 @@ use printed::Printed;
 pub(crate) struct AgeSettings {
     /// Identity files, age or ssh, tried before those of the user.
     pub(crate) identities: Vec<PathBuf>,
+    /// The age plugins that may be run: `yubikey` for age-plugin-yubikey.
+    plugins: Vec<PluginName>,
 }
 
-/// What identities may lead to: questions on the terminal.
+/// What identities may lead to: questions on the terminal, and plugins that the manifest names.
 #[derive(Clone, Default)]
 struct Means {
     terminal: Terminal,
+    plugins: Vec<PluginName>,
 }
 
 /// Every keyring of a run, each read once.
@@ -71,6 +77,7 @@ impl Keyrings {
         let keyring = read.entry(files.to_vec()).or_insert_with(|| {
             let means = Means {
                 terminal: self.terminal.clone(),
+                plugins: settings.age.plugins.clone(),
             };
             let named = |file: &PathBuf| Place::Named(settings.path(file));
             let keyring = match files {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use keys_protocol::Digest;
@@ -346,6 +347,172 @@ fn opens_as_with_sops(operator: &Operator, file: &str, place: &Place) {
         if kept { 0 } else { 6 },
         "{what}\n{neither}"
     );
+}
+
+/// An identity of the plugin `lab`, which holds nothing.
+const PLUGIN: &str = "AGE-PLUGIN-LAB-1ERXPXW\n";
+
+/// Writes a plugin that holds the key of the vector `x25519`, and that says and asks these stanzas before it tells it.
+fn write_plugin(operator: &Operator, path: &str, says: &str) {
+    let script = format!(
+        r#"#!/bin/sh
+touch {}
+next() {{ read -r answer && while read -r body && [ ${{#body}} = 64 ]; do :; done; }}
+until [ "$answer" = "-> done" ]; do next || exit 1; done
+say() {{ printf -- '-> %s\n%s\n' "$1" "$2"; next; }}
+{says}
+say 'file-key 0' WUVMTE9XIFNVQk1BUklORQ
+printf -- '-> done\n\n'
+"#,
+        operator.path("marker").display()
+    );
+    fs::create_dir_all(operator.path(path).parent().unwrap()).unwrap();
+    operator.write(path, script);
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(operator.path(path), mode).unwrap();
+}
+
+/// I-31, H6: what the manifest names is run, from PATH, and nothing else that an identity, a recipient or a file says.
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn only_plugins_that_the_manifest_names_are_run_from_absolute_folders() {
+    let mut operator = Operator::new();
+    let vector = Vector::read("x25519");
+    operator.write("a.age", &vector.file);
+    operator.write("me", PLUGIN);
+    write_plugin(&operator, "bin/age-plugin-lab", "");
+    let bin = format!("{}:/usr/bin:/bin", operator.path("bin").display());
+    operator.env("PATH", &bin);
+    let mut age = Command::new(lab::peer("age"));
+    age.args(["-d", "-i", "me", "a.age"])
+        .current_dir(operator.path(""));
+    age.env("PATH", &bin);
+    let right = operator.ran(age).succeeded().stdout;
+    let ran_it = || fs::remove_file(operator.path("marker")).is_ok();
+    assert!(ran_it(), "age runs the plugin");
+
+    let source = "{ age = { file = \"a.age\", identities = [\"me\"] } }";
+    let unnamed = "needs age-plugin-lab, which `plugins` under [age] does not name";
+    for lines in [
+        "",
+        "[age]\nplugins = []\n",
+        "[age]\nplugins = [\"la\", \"lab2\"]\n",
+    ] {
+        from(&operator, source, lines);
+        let _ran = operator.keys("get x").exited(6).said(unnamed);
+        assert!(!ran_it(), "{lines}");
+    }
+    for name in ["../../x", "", "Lab", "a/b", "a\\u0000"] {
+        from(
+            &operator,
+            source,
+            &format!("[age]\nplugins = [\"{name}\"]\n"),
+        );
+        let _wrong = operator.keys("get x").exited(64);
+    }
+    let named = "[age]\nplugins = [\"lab\"]\n";
+    from(&operator, source, named);
+    assert_eq!(operator.keys("get x").succeeded().stdout, right);
+    assert!(ran_it());
+
+    // Planted: in the current folder, and where PATH is relative.
+    let mut planted = Operator::new();
+    write_plugin(&planted, "age-plugin-lab", "");
+    write_plugin(&planted, "bin/age-plugin-lab", "");
+    write_plugin(&planted, "../x", "");
+    write_plugin(&planted, "age-plugin-x", "");
+    planted.env("PATH", ":.:bin:/usr/bin:/bin");
+    planted.write("a.age", &vector.file);
+    planted.write(
+        "me",
+        format!("{PLUGIN}AGE-PLUGIN-X-1TPLWTE\nAGE-PLUGIN-../../X-1883D3J\n"),
+    );
+    from(&planted, source, named);
+    let ran = planted.keys("get x").exited(6);
+    let ran = ran.said("age-plugin-lab: no program `age-plugin-lab` in PATH");
+    let ran = ran.said("me: line 2 needs age-plugin-x, which `plugins` under [age] does not name");
+    let _said = ran.said("me: line 3 names no plugin");
+    let sops = Sops::new();
+    planted.env("SOPS_AGE_KEY", sops.age().identity_text());
+    let file = sops.encrypt("a.yaml", "one: value\n");
+    for recipient in [
+        "age1x1pzrywq7sf7",
+        "age1../../x1pzryqys6th",
+        "age1lab1y2r30c",
+    ] {
+        planted.write("a.yaml", file.replace(sops.age().recipient(), recipient));
+        from(&planted, "{ sops = \"a.yaml#one\" }", named);
+        assert_eq!(planted.keys("get x").succeeded().stdout, b"value");
+    }
+    assert!(!planted.path("marker").exists());
+}
+
+#[test]
+fn a_plugin_asks_on_the_terminal_and_is_told_nothing_that_it_should_not_see() {
+    let mut operator = Operator::new();
+    let vector = Vector::read("x25519");
+    operator.write("a.age", &vector.file);
+    operator.write("me", PLUGIN);
+    let bin = format!("{}:/usr/bin:/bin", operator.path("bin").display());
+    operator
+        .env("PATH", &bin)
+        .env("VAULT_TOKEN", "c4nary")
+        .env("AGEDEBUG", "plugin");
+    let source = "{ age = { file = \"a.age\", identities = [\"me\"] } }";
+    from(&operator, source, "[age]\nplugins = [\"lab\"]\n");
+    // `Your\x1b[31m PIN`, `touch it`, `really?` with `yes` and `no`.
+    let says = format!(
+        "say msg dG91Y2ggaXQ\nsay request-secret WW91chtbMzFtIFBJTg\n[ \"$body\" = MTIzNA ] || exit 1\n\
+         say 'confirm eWVz bm8' cmVhbGx5Pw\n[ \"$answer\" = '-> ok yes' ] || exit 1\n\
+         say unknown ''\n[ \"$answer\" = '-> unsupported' ] || exit 1\nenv >{}",
+        operator.path("env").display()
+    );
+    write_plugin(&operator, "bin/age-plugin-lab", &says);
+    let ran = typed(&operator, "1234\ny\n").succeeded();
+    assert_eq!(
+        Digest::of(&out(&operator)),
+        vector.payload.unwrap(),
+        "{ran}"
+    );
+    let ran = ran
+        .printed("age-plugin-lab: touch it")
+        .printed("age-plugin-lab: Your\\u{1b}[31m PIN: ");
+    let _ran = ran.printed("age-plugin-lab: really? (y: yes, n: no): ");
+    let env = fs::read_to_string(operator.path("env")).unwrap();
+    assert!(
+        !env.contains("c4nary") && !env.contains("AGEDEBUG"),
+        "{env}"
+    );
+    let _wrong = typed(&operator, "4321\ny\n")
+        .exited(6)
+        .printed("age-plugin-lab: it ended too early");
+    let _alone = operator
+        .without_terminal("get x")
+        .exited(6)
+        .said("age-plugin-lab: ");
+    for (says, said) in [
+        ("say error bm8ga2V5", "age-plugin-lab: no key"),
+        (
+            "echo nonsense; echo",
+            "age-plugin-lab: it does not speak as a plugin does",
+        ),
+        (
+            "head -c 2000000 /dev/zero",
+            "age-plugin-lab: it ended too early",
+        ),
+        (
+            "while :; do say msg eA; done",
+            "age-plugin-lab: it talks without end",
+        ),
+        (
+            "say 'file-key 0' eA",
+            "age-plugin-lab: it gave a file key of a wrong length",
+        ),
+    ] {
+        write_plugin(&operator, "bin/age-plugin-lab", says);
+        let ran = operator.without_terminal("get x").exited(6).said(said);
+        assert_eq!(ran.stdout, b"", "{ran}");
+    }
 }
 
 /// A vector of C2SP/CCTV, see tests/data/age-testkit.md.

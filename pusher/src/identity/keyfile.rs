@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use super::Means;
 use super::found::{Found, Opened};
 use super::locked_file::LockedFile;
+use super::plugin::{Plugin, plugin_of};
 use super::postquantum::PostQuantum;
 use super::ssh;
 
@@ -32,29 +33,40 @@ pub(super) fn parse(name: &str, text: Secret, means: &Means) -> Result<Found, Fa
     };
     let mut found = Found::default();
     for (number, line) in (1..).zip(text.lines()) {
-        found.add_line(number, line.trim())?;
+        found.add_line(number, line.trim(), means)?;
     }
     Ok(found)
 }
 
 impl Found {
     /// Adds what a line holds. Messages name the line by its number: it may be a secret.
-    fn add_line(&mut self, number: usize, line: &str) -> Result<(), Failure> {
+    fn add_line(&mut self, number: usize, line: &str, means: &Means) -> Result<(), Failure> {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
         // SOPS takes several in one line of its variable.
         for word in line.split_ascii_whitespace() {
             if word.starts_with("AGE-PLUGIN-") {
-                self.passed_over.push(format!(
-                    "line {number} needs a plugin, and none is ever run"
-                ));
+                self.add_plugin(number, word, means);
                 continue;
             }
             let none = || Failure::source(format!("line {number} is no age identity"));
             self.open.push(opened(word).ok_or_else(none)?);
         }
         Ok(())
+    }
+
+    fn add_plugin(&mut self, number: usize, identity: &str, means: &Means) {
+        let why_not = match plugin_of(identity) {
+            Some(name) if means.plugins.contains(&name) => {
+                let plugin = Plugin::new(name, identity, &means.terminal);
+                self.plugins.push(plugin);
+                return;
+            }
+            Some(name) => format!("needs {name}, which `plugins` under [age] does not name"),
+            None => "names no plugin".to_owned(),
+        };
+        self.passed_over.push(format!("line {number} {why_not}"));
     }
 }
 
@@ -97,7 +109,7 @@ mod tests {
         );
         check(
             &format!("{POST_QUANTUM}\nAGE-PLUGIN-../../X-1ABC\n{IDENTITY}\n"),
-            Ok((2, &["line 2 needs a plugin, and none is ever run"])),
+            Ok((2, &["line 2 names no plugin"])),
         );
         check(
             &format!("{IDENTITY}\n{}", POST_QUANTUM.to_lowercase()),
