@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Say whether things are as they should be, without asking a host
     #[command(subcommand)]
     Check(CheckCommand),
+    /// Print the selected hosts as age recipients, made of their pinned or known ssh host keys
+    Recipients(RecipientsArgs),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -122,6 +124,12 @@ pub(crate) struct StatusArgs {
     /// Resolve the sources, too, and say which keys are stale
     #[arg(long)]
     pub(crate) compare: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RecipientsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 impl Globals {

@@ -1,5 +1,6 @@
 //! `keys`: resolves the secrets of hosts and sends them.
 
+mod age_file;
 mod check;
 mod cli;
 mod deliver;
@@ -12,9 +13,12 @@ mod glob;
 mod host;
 mod host_key;
 mod identity;
+mod known_hosts;
 mod manifest;
 mod output;
 mod plan;
+mod program;
+mod recipients;
 mod report;
 mod resolve;
 mod row;
@@ -113,6 +117,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
         Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args),
+        Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

@@ -61,6 +61,8 @@ mod permissions;
 mod prompts;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
+/// `keys recipients`: hosts as age recipients, made of keys that are pinned or known and of no others.
+mod recipients;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
 /// The sandbox of the agent's service, from inside: what it can write, be and reach.
@@ -73,6 +75,8 @@ mod send;
 mod socket;
 /// The reader of sops files beside sops itself, on thousands of documents and damaged ones.
 mod sops_differential;
+/// age: identities of every kind, from every place, and files that nobody honest wrote.
+mod sources_age;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
 /// Who can open a sops file: the user's gpg, Vault's transit engine, groups of both with age.

@@ -25,9 +25,15 @@ impl Sops {
         reason = "making an identity is no default"
     )]
     pub fn new() -> Self {
+        Self::of(Age::new_identity())
+    }
+
+    /// Makes one for this identity.
+    #[must_use]
+    pub fn of(age: Age) -> Self {
         let folder = TempDir::new_in(lab::folder()).expect("the lab's folder can be written");
         Self {
-            age: Age::new_identity(),
+            age,
             folder,
             environment: BTreeMap::new(),
         }

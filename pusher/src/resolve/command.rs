@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{Secret, printable};
+use keys_protocol::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::failure::Failure;
+use crate::program::{self, OURS};
 use crate::resolve::child::{Group, Running};
 use crate::resolve::{Answers, Kind, LARGEST, Run, Settings};
 use crate::source::{Form, for_host, shown};
@@ -33,6 +33,16 @@ pub(crate) struct CommandSource {
     trim: Trim,
     allow_empty: bool,
     prompts: bool,
+    owner: Owner,
+}
+
+/// Who wrote the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    /// The manifest: our own secrets are not in its environment.
+    Manifest,
+    /// The user, in a variable: it gets the environment as it is.
+    User,
 }
 
 /// What is taken off the end of what the program prints.
@@ -73,9 +83,6 @@ pub(crate) struct CommandTable {
     prompts: bool,
 }
 
-/// Variables that hold a secret of ours, which no command needs to see.
-const OURS: [&str; 3] = ["VAULT_TOKEN", "BAO_TOKEN", "SOPS_AGE_KEY"];
-
 /// How long a command may take where the manifest does not say.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -113,6 +120,7 @@ impl TryFrom<Form<Vec<String>, CommandTable>> for CommandSource {
             trim: table.trim,
             allow_empty: table.allow_empty,
             prompts: table.prompts,
+            owner: Owner::Manifest,
         })
     }
 }
@@ -152,6 +160,26 @@ impl Kind for CommandSource {
 }
 
 impl CommandSource {
+    /// Makes the command that the user named in a variable: it runs in `folder`, in the foreground, with `told` in its
+    /// environment.
+    pub(crate) fn of_user(
+        words: &[String],
+        folder: &str,
+        told: Option<(String, String)>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            argv: words.to_vec(),
+            env: told.into_iter().collect(),
+            cwd: folder.to_owned(),
+            timeout,
+            trim: Trim::None,
+            allow_empty: true,
+            prompts: true,
+            owner: Owner::User,
+        }
+    }
+
     /// Runs the command and returns what it printed.
     pub(crate) async fn output(&self, settings: &Settings) -> Result<Secret, Failure> {
         let mut secret = self.run(settings).await.map_err(|f| f.at(self))?;
@@ -166,7 +194,8 @@ impl CommandSource {
         Ok(secret)
     }
 
-    async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
+    /// Runs the command and returns what it printed, whatever that is.
+    pub(crate) async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
         let folder = settings.path(&self.cwd);
         let mut running = self.start(&folder)?;
         match tokio::time::timeout(self.timeout, running.finish(&[], LARGEST)).await {
@@ -187,8 +216,10 @@ impl CommandSource {
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        for name in OURS {
-            command.env_remove(name);
+        if self.owner == Owner::Manifest {
+            for name in OURS {
+                command.env_remove(name);
+            }
         }
         command.envs(&self.env);
         if self.prompts {
@@ -204,23 +235,8 @@ impl CommandSource {
         if name.contains('/') {
             return Ok(folder.join(name));
         }
-        in_path(name)
+        program::find(name)
     }
-}
-
-/// Returns the absolute path of a program of this name, as the absolute folders of PATH have it.
-pub(super) fn in_path(name: &str) -> Result<PathBuf, Failure> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&search)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|path| is_program(path))
-        .ok_or_else(|| Failure::source(format!("no program `{}` in PATH", printable(name, 80))))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
 impl fmt::Display for CommandSource {

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::environment;
 use crate::failure::Failure;
+use crate::program;
 use crate::resolve::Terminal;
 use crate::resolve::child::{Group, Running};
-use crate::resolve::command::in_path;
 
 /// How long gpg may take: someone may have to find their card and type its PIN.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -58,7 +58,7 @@ fn program() -> Result<PathBuf, Failure> {
     let program = named.map_or_else(|| PathBuf::from("gpg"), PathBuf::from);
     match program.to_str() {
         _ if program.is_absolute() => Ok(program),
-        Some(name) if !name.contains('/') => in_path(name),
+        Some(name) if !name.contains('/') => program::find(name),
         _ => Err(Failure::source(
             "SOPS_GPG_EXEC is neither a name nor an absolute path",
         )),

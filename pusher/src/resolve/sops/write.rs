@@ -14,8 +14,8 @@ use tokio::process::Command;
 
 use crate::environment;
 use crate::failure::Failure;
+use crate::program;
 use crate::resolve::child::{Ended, Group, Running};
-use crate::resolve::command::in_path;
 use crate::resolve::sealed::Sealed;
 use crate::resolve::vault::Transit;
 use crate::resolve::{Run, Settings, blocking, escape::Escape};
@@ -173,7 +173,7 @@ impl SopsSource {
 /// `sops` in the folder from which it looks for `.sops.yaml`, with what it needs of the user's environment: its own
 /// variables, and where a Vault is configured, those of Vault.
 fn sops(path: &Path, settings: &Settings) -> Result<Command, Failure> {
-    let program = in_path("sops").map_err(|f| f.hint("sops itself writes its files"))?;
+    let program = program::find("sops").map_err(|f| f.hint("sops itself writes its files"))?;
     let mut command = Command::new(program);
     if let Some(folder) = path.parent() {
         command.current_dir(folder);
