@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::program;
 use crate::resolve::Terminal;
+use crate::terminal;
 
 use super::question;
 use running::Running;
