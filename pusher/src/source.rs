@@ -1,19 +1,21 @@
 //! Where a secret comes from, as the manifest says it.
 
+mod form;
+mod table;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use keys_protocol::printable;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{
-    Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::resolve::shape::{As, Encoding, Shape, ShapedSource};
+use crate::resolve::shape::{Shape, ShapedSource};
 use crate::resolve::{self, Answers, Kind as _, Run};
+
+pub(crate) use form::Form;
 
 /// Makes [`Source`] of the kinds that there are, each with its file in `resolve/`.
 macro_rules! sources {
@@ -151,73 +153,6 @@ sources! {
     Template(template::TemplateSource),
 }
 
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("source", Self::KINDS, SourceVisitor)
-    }
-}
-
-struct SourceVisitor;
-
-impl<'de> Visitor<'de> for SourceVisitor {
-    type Value = Source;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Source, A::Error> {
-        let (mut form, mut encoding, mut found) = (None, None, None);
-        while let Some(name) = table.next_key::<Name>()? {
-            match name {
-                Name::As => form = table.next_value()?,
-                Name::Encoding => encoding = table.next_value()?,
-                kind => {
-                    let source = Source::next(kind, &mut table)?;
-                    if found.is_some() {
-                        return Err(A::Error::custom(
-                            "two kinds side by side: a source is of one",
-                        ));
-                    }
-                    found = source;
-                }
-            }
-        }
-        let kinds = || format!("no kind: one of {} is wanted", Source::KINDS.join(", "));
-        let source = found.ok_or_else(|| A::Error::custom(kinds()))?;
-        let shape = Shape::of(form, encoding).map_err(A::Error::custom)?;
-        Ok(match shape {
-            Some(shape) => Source::Shaped(ShapedSource::new(source, shape)),
-            None => source,
-        })
-    }
-}
-
-impl JsonSchema for Source {
-    fn schema_name() -> Cow<'static, str> {
-        "Source".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let form = generator.subschema_for::<Option<As>>();
-        let encoding = generator.subschema_for::<Option<Encoding>>();
-        let kind = |(name, doc, schema): (&str, &str, Schema)| {
-            json_schema!({
-                "type": "object",
-                "description": doc.trim(),
-                "properties": { name: schema, "as": form, "encoding": encoding },
-                "required": [name],
-                "additionalProperties": false,
-            })
-        };
-        let kinds: Vec<Schema> = Self::schemas(generator).into_iter().map(kind).collect();
-        json_schema!({
-            "description": "Where a secret comes from.",
-            "oneOf": kinds,
-        })
-    }
-}
-
 impl Source {
     /// Returns whether this gives a key for each field of a map, and not one secret.
     pub(crate) fn is_folder(&self) -> bool {
@@ -302,56 +237,6 @@ impl JsonSchema for Steps {
         json_schema!({
             "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
         })
-    }
-}
-
-/// What a source is written as: its short form (text, or a list) or a table.
-///
-/// Read by hand and not by serde's `untagged`, which would answer each mistake with «did not match any variant».
-pub(crate) enum Form<Short, Table> {
-    Short(Short),
-    Table(Table),
-}
-
-impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Form<S, T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FormVisitor(PhantomData))
-    }
-}
-
-struct FormVisitor<S, T>(PhantomData<(S, T)>);
-
-impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for FormVisitor<S, T> {
-    type Value = Form<S, T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its short form or a table")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        S::deserialize(text.into_deserializer()).map(Form::Short)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-        S::deserialize(SeqAccessDeserializer::new(list)).map(Form::Short)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(table)).map(Form::Table)
-    }
-}
-
-impl<S: JsonSchema, T: JsonSchema> JsonSchema for Form<S, T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}-or-{}", S::schema_name(), T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<S>(), generator.subschema_for::<T>()] })
     }
 }
 
