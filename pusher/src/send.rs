@@ -15,8 +15,9 @@ use crate::report::{self, Tense};
 use crate::resolve;
 use crate::select::Selected;
 use crate::source::Source;
+use crate::volatile;
 
-/// Sends, or says what sending would do: manifest, selection, secrets, plan, delivery, report.
+/// Sends, or says what sending would do: manifest, selection, what is made anew, secrets, plan, delivery, report.
 pub(crate) async fn send(
     globals: &Globals,
     args: &SendArgs,
@@ -24,9 +25,11 @@ pub(crate) async fn send(
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
-    let mut selected = args.selection.apply(&manifest)?;
+    let selected = args.selection.apply(&manifest)?;
+    let mut selected = volatile::hold(selected, &manifest, args.made(purpose)?).await;
     let doing = Doing::now("resolving the sources");
-    let mut resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
+    let settings = manifest.sources.waiting(args.patience.wait());
+    let mut resolved = resolve::resolve(&sources(&selected), &settings, purpose).await;
     drop(doing);
     folder::unfold(&mut selected, &mut resolved);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
@@ -45,7 +48,7 @@ pub(crate) async fn send(
 pub(crate) fn sources(selected: &[Selected]) -> BTreeSet<Source> {
     selected
         .iter()
-        .flat_map(|one| &one.keys)
+        .flat_map(Selected::asked)
         .map(|key| key.source.clone())
         .collect()
 }

@@ -104,6 +104,20 @@ macro_rules! sources {
                 }
             }
 
+            fn names_vault(&self) -> Option<&str> {
+                match self {
+                    $(Self::$kind(source) => source.vault(),)*
+                    Self::Shaped(_) => None,
+                }
+            }
+
+            fn makes_anew(&self) -> bool {
+                match self {
+                    $(Self::$kind(source) => source.is_volatile(),)*
+                    Self::Shaped(_) => false,
+                }
+            }
+
             /// Asks this origin, and takes what each of `wanted` names out of the answer.
             pub(crate) async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
                 match self {
@@ -133,6 +147,8 @@ macro_rules! sources {
 sources! {
     /// A field of a Vault or OpenBao key-value secret.
     Vault(vault::VaultSource),
+    /// A new AppRole secret id, wrapped: for a service that logs in to Vault itself.
+    VaultSecretId(vault::SecretIdSource),
     /// A value of a SOPS file, or the whole file.
     Sops(sops::SopsSource),
     /// An age-encrypted file.
@@ -154,6 +170,40 @@ sources! {
 }
 
 impl Source {
+    /// Returns this source and all that it takes from.
+    fn tree(&self) -> Vec<&Self> {
+        let mut all = vec![self];
+        let mut next = 0;
+        while let Some(source) = all.get(next) {
+            next += 1;
+            all.extend(source.parts());
+        }
+        all
+    }
+
+    /// Returns which of `[vaults]` are asked or written to.
+    pub(crate) fn vaults(&self) -> Vec<&str> {
+        let all = self.tree().into_iter();
+        all.filter_map(Self::names_vault).collect()
+    }
+
+    /// Returns those of this source and its parts that make a value there never was before.
+    pub(crate) fn volatile(&self) -> Vec<&Self> {
+        let all = self.tree().into_iter();
+        all.filter(|source| source.makes_anew()).collect()
+    }
+
+    /// Returns whether asking makes a value that there never was before.
+    pub(crate) fn is_volatile(&self) -> bool {
+        !self.volatile().is_empty()
+    }
+
+    /// Returns whether Vault is asked.
+    pub(crate) fn is_from_vault(&self) -> bool {
+        let vault = |source: &&Self| matches!(source, Self::Vault(_) | Self::VaultSecretId(_));
+        self.tree().iter().any(vault)
+    }
+
     /// Returns whether this gives a key for each field of a map, and not one secret.
     pub(crate) fn is_folder(&self) -> bool {
         matches!(self, Self::Shaped(source) if source.is_folder())
@@ -272,6 +322,15 @@ mod tests {
             r#"{ vault = { path = "kv/a#b", field = "c", version = 3 } }"#,
             "vault kv/a#b#c (version 3)",
         );
+        check(
+            r#"{ vault_secret_id = { role = "web", wrap_ttl = "90s" } }"#,
+            "vault secret id of web",
+        );
+        check(r#"{ vault = "kv/web" }"#, "vault kv/web");
+        check(
+            r#"{ vault = { path = "web#cert", mount = "kv/team/", engine = 2, from = "lab" } }"#,
+            "vault kv/team/web#cert from lab",
+        );
         check(r#"{ sops = "a#b.yaml#c/d" }"#, "sops a#b.yaml#c/d");
         check(
             r#"{ sops = { file = "x.json", key = ["c/d"] } }"#,
@@ -295,10 +354,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_cannot_be_is_said() {
+    fn what_a_vault_source_cannot_be_is_said() {
         check(
-            r#"{ vault = "kv/web" }"#,
-            "a field is wanted: `kv/web#FIELD`",
+            r#"{ vault = "web" }"#,
+            "a Vault path is a mount and a path: `kv/web`",
         );
         check(r#"{ vault = "kv/web#" }"#, "a name after `#` is empty");
         check(
@@ -310,13 +369,21 @@ mod tests {
             "`sys/` is no place for secrets",
         );
         check(
+            r#"{ vault = { path = "kv/web#x", engine = 3 } }"#,
+            "the key-value engine has the versions 1 and 2",
+        );
+        check(
             "{ vault = 3 }",
             "invalid type: integer `3`, expected its short form or a table",
         );
         check(
             r#"{ vault = { path = "kv/x", fields = "a" } }"#,
-            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`",
+            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`, `engine`, `from`",
         );
+    }
+
+    #[test]
+    fn what_a_source_cannot_be_is_said() {
         check(
             r#"{ file = "/etc/shadow" }"#,
             "the path is relative to the manifest's folder",
@@ -332,7 +399,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `prompt`, `generate`, `public`, `key`, `template`",
+            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `vault_secret_id`, `sops`, `age`, `file`, `command`, `prompt`, `generate`, `public`, `key`, `template`",
         );
     }
 

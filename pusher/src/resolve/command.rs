@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::resolve::{Answers, Kind, Run, Settings, Terminal};
 use crate::source::{Form, for_host, shown};
 
 use child::Running;
@@ -140,18 +140,22 @@ impl Kind for CommandSource {
     }
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
-        let _terminal = if self.prompts {
-            Some(run.terminal.lock().await)
-        } else {
-            None
-        };
-        Ok(vec![self.output(&run.settings).await])
+        Ok(vec![self.output(&run.settings, &run.terminal).await])
     }
 }
 
 impl CommandSource {
     /// Runs the command and returns what it printed.
-    pub(crate) async fn output(&self, settings: &Settings) -> Result<Secret, Failure> {
+    pub(crate) async fn output(
+        &self,
+        settings: &Settings,
+        terminal: &Terminal,
+    ) -> Result<Secret, Failure> {
+        let _terminal = if self.prompts {
+            Some(terminal.lock().await)
+        } else {
+            None
+        };
         let mut secret = self.run(settings).await.map_err(|f| f.at(self))?;
         if self.trim == Trim::Newline && secret.expose().ends_with(b"\n") {
             secret.truncate(secret.len() - 1);
@@ -220,7 +224,8 @@ mod tests {
             root: folder.path().to_owned(),
             ..Settings::default()
         };
-        match (table["c"].output(&settings).await, expected) {
+        let output = table["c"].output(&settings, &Terminal::default());
+        match (output.await, expected) {
             (Ok(secret), Ok(bytes)) => assert_eq!(secret.expose(), bytes, "{source}"),
             (Err(failure), Err(text)) => {
                 let hint = failure.advice().unwrap_or_default();
