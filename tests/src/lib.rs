@@ -19,6 +19,7 @@
 )]
 
 mod age;
+mod chaos;
 mod ended;
 mod host;
 mod http;
@@ -44,6 +45,7 @@ mod vault;
 mod wait;
 
 pub use age::Age;
+pub use chaos::{Chaos, Fault};
 pub use ended::{Ended, Report};
 pub use host::Host;
 pub use inside::Inside;
@@ -62,5 +64,5 @@ pub use tap::Tap;
 pub use telling::{Telling, Told};
 pub use tree::Tree;
 pub use up::Up;
-pub use vault::{KvVersion, Vault};
+pub use vault::{KvVersion, Vault, vault_manifest};
 pub use wait::{LIMIT, wait_for, within};
