@@ -200,7 +200,11 @@ impl Source {
 
     /// Returns whether Vault is asked.
     pub(crate) fn is_from_vault(&self) -> bool {
-        let vault = |source: &&Self| matches!(source, Self::Vault(_) | Self::VaultSecretId(_));
+        let vault = |source: &&Self| match source {
+            Self::Vault(_) | Self::VaultSecretId(_) => true,
+            Self::Generate(made) => made.is_in_vault(),
+            _ => false,
+        };
         self.tree().iter().any(vault)
     }
 

@@ -87,6 +87,8 @@ mod vault_login;
 mod vault_secret_id;
 /// What a Vault answers when something is wrong, one meaning each, and how long it is waited for.
 mod vault_status;
+/// Vault as the store of what is generated.
+mod vault_store;
 /// Tokens that a run makes end with it; a user's own stays.
 mod vault_tokens;
 /// A Vault behind a host that only ssh reaches.

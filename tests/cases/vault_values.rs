@@ -1,6 +1,6 @@
 //! G7: what is read from a key-value engine, beside one field as it is: all fields, bytes in base64, odd mounts.
 
-use keys_tests::{KvVersion, Operator, Vault, vault_manifest};
+use keys_tests::{KvVersion, Operator, Sshd, Vault, vault_manifest};
 use serde_json::{Value, json};
 
 fn setting() -> (Operator, &'static Vault) {
@@ -46,22 +46,58 @@ fn without_a_field_there_are_all_of_them() {
 }
 
 #[test]
+fn a_path_becomes_one_file_or_a_folder_of_keys() {
+    let (operator, vault) = setting();
+    vault.put(
+        "kv/map",
+        &json!({"USER": "web", "PORT": 5432, "QUOTE": "a\"b$c\n"}),
+    );
+    reads(
+        &operator,
+        "{ vault = \"kv/map\", as = \"env\" }",
+        b"PORT=\"5432\"\nQUOTE=\"a\\\"b\\$c\n\"\nUSER=\"web\"\n",
+    );
+    reads(
+        &operator,
+        "{ vault = { path = \"kv/map\", version = 1 }, as = \"json\" }",
+        b"{\"PORT\":5432,\"QUOTE\":\"a\\\"b$c\\n\",\"USER\":\"web\"}",
+    );
+    let host = Sshd::start("pigeon");
+    let mut operator = Operator::of(&host);
+    operator.env("VAULT_TOKEN", vault.root_token());
+    let folder = [("map", "{ vault = \"kv/map\", as = \"dir\" }")];
+    vault_manifest(&operator, &vault.line(), &folder);
+    let _sent = operator.send("").succeeded();
+    for (name, value) in [("USER", "web"), ("PORT", "5432"), ("QUOTE", "a\"b$c\n")] {
+        let sent = host.inside().read(&format!("/run/keys/map/{name}"));
+        assert_eq!(sent, value.as_bytes(), "{name}");
+    }
+    vault.put("kv/odd-map", &json!({"no name": "x"}));
+    fails(
+        &operator,
+        "{ vault = \"kv/odd-map\", as = \"env\" }",
+        "no name of a variable",
+    );
+}
+
+#[test]
 fn bytes_come_out_of_base64_as_they_went_in() {
     let (operator, vault) = setting();
     vault.put(
         "kv/bytes",
         &json!({"f": "AAEC\r\n/w==\n", "none": "", "odd": "AAEC/w", "text": "hello!"}),
     );
-    let field = |name: &str| {
-        format!("{{ vault = {{ path = \"kv/bytes#{name}\", encoding = \"base64\" }} }}")
-    };
+    let field = |name: &str| format!("{{ vault = \"kv/bytes#{name}\", encoding = \"base64\" }}");
     reads(&operator, &field("f"), &[0, 1, 2, 0xff]);
-    reads(&operator, &field("none"), b"");
-    for odd in ["odd", "text"] {
+    for (odd, what) in [
+        ("odd", "it is no base64"),
+        ("text", "it is no base64"),
+        ("none", "it is empty"),
+    ] {
         fails(
             &operator,
             &field(odd),
-            &format!("keys: x: field `{odd}` is not base64 at kv/bytes\n"),
+            &format!("keys: x: vault kv/bytes#{odd} from base64: {what}\n"),
         );
     }
     // Beside a field of the same path that is read as it is.

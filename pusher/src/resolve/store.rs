@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::resolve::age::AgeSource;
 use crate::resolve::sops::SopsSource;
+use crate::resolve::vault::VaultSource;
 use crate::resolve::{Kind as _, Run};
 
 /// The sources that can be written.
@@ -20,6 +21,8 @@ pub(crate) enum Store {
     Sops(SopsSource),
     /// An age-encrypted file, written to its `recipients`.
     Age(AgeSource),
+    /// A field of a version 2 key-value secret; other fields of the path stay.
+    Vault(VaultSource),
 }
 
 /// What became of a value that was offered.
@@ -36,6 +39,15 @@ impl Store {
         match self {
             Self::Sops(source) => Self::Sops(source.for_host(host)),
             Self::Age(source) => Self::Age(source.for_host(host)),
+            Self::Vault(source) => Self::Vault(source.for_host(host)),
+        }
+    }
+
+    /// Returns which of `[vaults]` keeps it, where one is named.
+    pub(crate) fn vault(&self) -> Option<&str> {
+        match self {
+            Self::Vault(source) => source.vault(),
+            Self::Sops(_) | Self::Age(_) => None,
         }
     }
 
@@ -44,6 +56,7 @@ impl Store {
         match self {
             Self::Sops(source) => source.find(run).await,
             Self::Age(source) => source.find(run).await,
+            Self::Vault(source) => source.find(run).await,
         }
     }
 
@@ -54,6 +67,7 @@ impl Store {
         match self {
             Self::Sops(source) => source.create(value, run).await,
             Self::Age(source) => source.create(value, run).await,
+            Self::Vault(source) => source.create(value, run).await,
         }
     }
 }
@@ -63,6 +77,7 @@ impl fmt::Display for Store {
         match self {
             Self::Sops(source) => source.fmt(f),
             Self::Age(source) => source.fmt(f),
+            Self::Vault(source) => source.fmt(f),
         }
     }
 }

@@ -21,7 +21,6 @@ mod site;
 mod token;
 mod tunnel;
 mod wrapping;
-#[expect(dead_code, reason = "for sources that write back what they make")]
 mod write;
 
 use std::collections::BTreeMap;
@@ -46,8 +45,6 @@ pub(crate) use farewell::farewell;
 pub(crate) use seal::{Seal, Sealed};
 pub(crate) use secret_id::SecretIdSource;
 pub(crate) use settings::VaultSettings;
-#[expect(unused_imports, reason = "for sources that write what they make")]
-pub(crate) use write::Written;
 
 /// `kv/web#cert`, `kv/web` for all fields as JSON, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::resolve::Run;
+use crate::resolve::store::Written;
 
 use super::VaultSource;
 use super::call::Call;
@@ -18,14 +19,6 @@ use super::session::{Looked, Session};
 
 /// How often a write is tried again after another one came in between.
 const ATTEMPTS: u32 = 5;
-
-/// What became of a value that was offered.
-pub(crate) enum Written {
-    /// It is there now.
-    Created,
-    /// Another one was there first: this one.
-    Lost(Secret),
-}
 
 impl VaultSource {
     /// Reads the secret. Nothing means that the path or the field is not there, as Vault itself says; whatever else
