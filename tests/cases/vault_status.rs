@@ -200,7 +200,7 @@ fn a_server_that_is_down_is_waited_for_as_long_as_was_asked() {
     });
     // It starts with another token: what is waited for is the server.
     let ran = operator
-        .keys("get x --wait 30")
+        .keys("get x --wait 300")
         .exited(6)
         .said("Vault does not know the token");
     assert!(ran.took >= Duration::from_secs(3), "{ran}");
@@ -227,7 +227,7 @@ fn a_sealed_server_is_waited_for_as_long_as_was_asked() {
         .exited(6)
         .said("it is sealed (503)");
     chaos.calm();
-    let mut command = operator.command(&["get", "x", "--wait", "30"]);
+    let mut command = operator.command(&["get", "x", "--wait", "300"]);
     let child = command.stdout(Stdio::piped()).spawn().unwrap();
     // It has met the seal, and somebody opens it.
     wait_for("a request", LIMIT, || {
