@@ -127,6 +127,8 @@ pub(crate) struct StatusArgs {
 pub(crate) struct UnsealArgs {
     /// Which of the Vaults in the manifest, if not [vault]
     pub(crate) vault: Option<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 /// How long sources are waited for.

@@ -666,7 +666,7 @@ mod tests {
         source(
             "{}",
             "10",
-            "no kind: one of vault, sops, age, file, command, prompt, generate, public, key, template is wanted",
+            "no kind: one of vault, vault_secret_id, sops, age, file, command, prompt, generate, public, key, template is wanted",
         );
         source(
             "{ command = ['x'], file = 'x' }",

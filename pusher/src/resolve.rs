@@ -33,6 +33,8 @@ use crate::resolve::once::Origins;
 use crate::resolve::vault::{VaultSettings, Vaults};
 use crate::source::Source;
 
+pub(crate) use vault::secret_id as vault_secret_id;
+
 /// The largest secret, in bytes: what a key may have.
 pub(crate) const LARGEST: u64 = limits::KEY_BYTES;
 

@@ -148,7 +148,7 @@ sources! {
     /// A field of a Vault or OpenBao key-value secret.
     Vault(vault::VaultSource),
     /// A new AppRole secret id, wrapped: for a service that logs in to Vault itself.
-    VaultSecretId(vault::SecretIdSource),
+    VaultSecretId(vault_secret_id::SecretIdSource),
     /// A value of a SOPS file, or the whole file.
     Sops(sops::SopsSource),
     /// An age-encrypted file.
@@ -174,7 +174,7 @@ impl Source {
     fn tree(&self) -> Vec<&Self> {
         let mut all = vec![self];
         let mut next = 0;
-        while let Some(source) = all.get(next) {
+        while let Some(source) = all.get(next).copied() {
             next += 1;
             all.extend(source.parts());
         }

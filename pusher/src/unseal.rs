@@ -17,7 +17,7 @@ pub(crate) async fn unseal(globals: &Globals, args: &UnsealArgs) -> Result<Exit,
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
     let name = args.vault.as_deref();
-    let settings = &manifest.sources;
+    let settings = &manifest.sources.waiting(args.patience.wait());
     let shares = settings.shares(name)?;
     let vault = Sealed::find(name, settings)?;
     let mut seal = vault.ask().await?;

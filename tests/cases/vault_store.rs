@@ -39,7 +39,7 @@ fn vault_keeps_what_is_made_and_what_was_there() {
     let vault = Vault::shared();
     let host = Sshd::start("pigeon");
     let operator = operator(vault, &host);
-    vault.put("kv/made", &json!({"other": "stays", "n": 1.10}));
+    vault.put("kv/made", &json!({"other": "stays", "n": 1.5}));
     let keys = [
         ("a", "kv/made"),
         ("b", "kv/made"),
@@ -49,12 +49,12 @@ fn vault_keeps_what_is_made_and_what_was_there() {
     let _ran = operator.keys("plan").said("would be generated");
     assert_eq!(
         fields(vault, "kv/data/made"),
-        json!({"other": "stays", "n": 1.10})
+        json!({"other": "stays", "n": 1.5})
     );
     let _sent = operator.send("").succeeded();
     assert_eq!(
         fields(vault, "kv/data/made"),
-        json!({"other": "stays", "n": 1.10, "a": sent(&host, "a"), "b": sent(&host, "b")})
+        json!({"other": "stays", "n": 1.5, "a": sent(&host, "a"), "b": sent(&host, "b")})
     );
     assert_eq!(
         fields(vault, "kv/data/made-new/deep"),
@@ -106,10 +106,11 @@ fn of_two_who_make_one_at_once_both_have_the_same() {
     for round in 0..scaled(3) {
         let there = format!("kv/race-{round}/there");
         vault.put(&there, &json!({"other": "stays"}));
-        let keys = [("x", &*format!("kv/race-{round}/none")), ("y", &*there)];
+        let none = format!("kv/race-{round}/none");
+        let keys = [("x", none.as_str()), ("y", there.as_str())];
         thread::scope(|scope| {
             for host in &hosts {
-                scope.spawn(|| {
+                scope.spawn(move || {
                     let operator = operator(vault, host);
                     made(&operator, vault, &keys);
                     let _sent = operator.send("").succeeded();

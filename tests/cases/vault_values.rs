@@ -134,6 +134,23 @@ fn a_mount_may_have_a_name_of_several_parts() {
     );
 }
 
+/// G11, G12: nothing but key-value is read, so that nothing is made by reading.
+#[test]
+fn a_mount_of_another_type_is_not_read() {
+    let (operator, vault) = setting();
+    vault.api(
+        "POST",
+        "sys/mounts/transit-odd",
+        &json!({"type": "transit"}),
+    );
+    vault.api("POST", "transit-odd/keys/x", &json!({}));
+    fails(
+        &operator,
+        "{ vault = \"transit-odd/keys/x#name\" }",
+        "keys: x: transit-odd/keys/x: the mount is of the type transit, not key-value\n",
+    );
+}
+
 /// Who says what is mounted needs nobody's answer to that: some put only the paths themselves into a policy's reach.
 #[test]
 fn the_manifest_can_say_which_engine_it_is() {

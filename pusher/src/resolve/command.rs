@@ -224,8 +224,8 @@ mod tests {
             root: folder.path().to_owned(),
             ..Settings::default()
         };
-        let output = table["c"].output(&settings, &Terminal::default());
-        match (output.await, expected) {
+        let terminal = Terminal::default();
+        match (table["c"].output(&settings, &terminal).await, expected) {
             (Ok(secret), Ok(bytes)) => assert_eq!(secret.expose(), bytes, "{source}"),
             (Err(failure), Err(text)) => {
                 let hint = failure.advice().unwrap_or_default();

@@ -13,7 +13,7 @@ mod patience;
 mod reach;
 mod seal;
 mod secret;
-mod secret_id;
+pub(crate) mod secret_id;
 mod server;
 mod session;
 mod settings;
@@ -43,7 +43,6 @@ use site::Site;
 
 pub(crate) use farewell::farewell;
 pub(crate) use seal::{Seal, Sealed};
-pub(crate) use secret_id::SecretIdSource;
 pub(crate) use settings::VaultSettings;
 
 /// `kv/web#cert`, `kv/web` for all fields as JSON, or a table.

@@ -25,6 +25,9 @@ pub(super) type Table<'a> = BTreeMap<String, &'a RawValue>;
 pub(super) struct Body<'a> {
     #[serde(borrow)]
     pub(super) data: &'a RawValue,
+    /// Empty for what is kept; engines that make a secret for each reader give it a lease.
+    #[serde(default)]
+    lease_id: String,
 }
 
 /// What KV v2 has in it.
@@ -111,6 +114,10 @@ impl Found {
     pub(super) fn data(&self) -> Result<&RawValue, Failure> {
         let body: Body<'_> = self.answer.parse()?;
         match self.mount.engine {
+            // Only where the manifest said that it is key-value.
+            Engine::V1 if !body.lease_id.is_empty() => Err(Failure::source(
+                "a secret with a lease: the mount makes one for each reader, and is not key-value",
+            )),
             Engine::V1 => Ok(body.data),
             Engine::V2 => {
                 let found: Versioned<'_> =
@@ -209,7 +216,20 @@ mod tests {
             "none",
             Err("no field `none` at kv/web (fields there: a, big, empty, n, none, t, yes)"),
         );
-        check(Engine::V1, r#"{"data":{"a":"b"}}"#, "a", Ok("b"));
+        check(
+            Engine::V1,
+            r#"{"lease_id":"","data":{"a":"b"}}"#,
+            "a",
+            Ok("b"),
+        );
+        check(
+            Engine::V1,
+            r#"{"lease_id":"database/creds/x/abc","data":{"a":"b"}}"#,
+            "a",
+            Err(
+                "a secret with a lease: the mount makes one for each reader, and is not key-value ()",
+            ),
+        );
         check(
             Engine::V1,
             r#"{"data":{"a":"b"}"#,
