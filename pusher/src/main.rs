@@ -30,6 +30,8 @@ mod ssh;
 mod status;
 mod stream;
 mod terminal;
+mod unseal;
+mod volatile;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -89,11 +91,13 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     let result = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        tokio::select! {
+        let result = tokio::select! {
             result = execute(cli) => result,
             () = caught(&mut interrupt) => Ok(Exit::Interrupted),
             () = caught(&mut terminate) => Ok(Exit::Terminated),
-        }
+        };
+        resolve::vault::farewell().await;
+        result
     });
     // Sessions still open are killed with their tasks; a host whose push was cut keeps what it had.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -118,6 +122,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::status(globals, args).await,
         Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args),
         Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
+        Command::Unseal(args) => unseal::unseal(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

@@ -20,11 +20,13 @@ use crate::row::{Row, Stale, State};
 use crate::select::Selected;
 use crate::send;
 use crate::stream::Inventory;
+use crate::volatile::{self, Made};
 
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::load(globals.file.as_deref())?;
-    let mut selected = args.selection.apply(&manifest)?;
+    let selected = args.selection.apply(&manifest)?;
+    let mut selected = volatile::hold(selected, &manifest, Made::None).await;
     let answers = match ask(&manifest, &mut selected, args).await {
         Ok(answers) => answers,
         Err(failures) => return out.failures(&failures, Exit::Source),
@@ -57,7 +59,8 @@ async fn ask(
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let resolved = send::secrets(manifest, selected, Purpose::Plan).await;
+        let sources = manifest.sources.waiting(args.patience.wait());
+        let resolved = send::secrets(&sources, selected, Purpose::Plan).await;
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers

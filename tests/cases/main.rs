@@ -93,6 +93,24 @@ mod templates;
 mod terminal;
 /// Units are told that their keys changed: after the commit, once each, whatever state they are in.
 mod units;
+/// Who logs in to Vault with a certificate, and to whom.
+mod vault_certificate;
+/// Who logs in to Vault, and how: what the `vault` command takes from its environment, and what the manifest says.
+mod vault_login;
+/// Secret ids for services: made where they are missing or asked for, and never to see what would change.
+mod vault_secret_id;
+/// What a Vault answers when something is wrong, one meaning each, and how long it is waited for.
+mod vault_status;
+/// Vault as the store of what is generated.
+mod vault_store;
+/// Tokens that a run makes end with it; a user's own stays.
+mod vault_tokens;
+/// A Vault behind a host that only ssh reaches.
+mod vault_tunnel;
+/// `keys unseal`.
+mod vault_unseal;
+/// What is read from a key-value engine beside one field as it is.
+mod vault_values;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.

@@ -19,6 +19,7 @@
 )]
 
 mod age;
+mod chaos;
 mod ended;
 mod gpg;
 mod host;
@@ -46,6 +47,7 @@ mod vault;
 mod wait;
 
 pub use age::Age;
+pub use chaos::{Chaos, Fault};
 pub use ended::{Ended, Report};
 pub use gpg::Gpg;
 pub use host::Host;
@@ -66,5 +68,5 @@ pub use tap::Tap;
 pub use telling::{Telling, Told};
 pub use tree::Tree;
 pub use up::Up;
-pub use vault::{KvVersion, Vault};
+pub use vault::{KvVersion, Vault, vault_manifest};
 pub use wait::{LIMIT, wait_for, within};

@@ -27,6 +27,9 @@ pub(super) struct Document {
     pub(super) id: Option<String>,
     /// Where Vault or OpenBao is, and how to log in there.
     pub(super) vault: Option<VaultSettings>,
+    /// More Vaults by name, for `from` in a source; each says its `address` and `auth` itself.
+    #[serde(default)]
+    pub(super) vaults: BTreeMap<String, VaultSettings>,
     /// Which identities open age and sops files.
     pub(super) age: Option<AgeSettings>,
     /// How hosts are reached.

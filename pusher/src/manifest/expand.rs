@@ -17,20 +17,21 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
     let mut placing = Placing::new(document);
     placing.bounded(document)?;
     for (name, table) in &document.keys {
-        placing
-            .shared(name, table)
+        refer::vaults(&table.source, document)
+            .and_then(|()| placing.shared(name, table))
             .map_err(|problem| problem.inside(name.as_str()).inside("keys"))?;
     }
     for (host, table) in &document.hosts {
         for (name, table) in &table.keys {
-            placing
-                .own(host, name, table)
+            refer::vaults(&table.source, document)
+                .and_then(|()| placing.own(host, name, table))
                 .map_err(|problem| at_host(problem, host, name))?;
         }
     }
     for host in placing.hosts.values_mut() {
         fits(host, document)?;
         refer::keys(host).map_err(|(name, problem)| of_key(problem, host, &name, document))?;
+        apart(host, document)?;
     }
     Ok(placing
         .hosts
@@ -242,6 +243,30 @@ fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
     | Conflict::SameUnit(_, name, _)) = &conflict;
     let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
     Err(of_key(problem, host, name, document))
+}
+
+/// Refuses two keys that would share a value which can be used once.
+fn apart(host: &Host, document: &Document) -> Result<(), Problem> {
+    let mut takers = BTreeMap::new();
+    for key in host.keys.values() {
+        for source in key.source.volatile() {
+            let other = takers.insert(source, &key.name);
+            let problem = match other.filter(|other| **other != key.name) {
+                Some(other) => {
+                    let host = &host.name;
+                    let text =
+                        format!("on {host}: {other} takes the same {source}, and it is for one");
+                    Problem::new(text).of_name()
+                }
+                None if key.source.is_folder() => Problem::new(format!(
+                    "{source} is new each time, and no part of a folder"
+                )),
+                None => continue,
+            };
+            return Err(of_key(problem, host, &key.name, document));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a problem where the key stands: at its host, or by itself.

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::failure::Failure;
 use crate::program::{self, OURS};
 use crate::resolve::child::{Group, Running};
-use crate::resolve::{Answers, Kind, LARGEST, Run, Settings};
+use crate::resolve::{Answers, Kind, LARGEST, Run, Settings, Terminal};
 use crate::source::{Form, for_host, shown};
 
 /// `["pass", "show", "x"]`, or a table.
@@ -150,12 +150,7 @@ impl Kind for CommandSource {
     }
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
-        let _terminal = if self.prompts {
-            Some(run.terminal.lock().await)
-        } else {
-            None
-        };
-        Ok(vec![self.output(&run.settings).await])
+        Ok(vec![self.output(&run.settings, &run.terminal).await])
     }
 }
 
@@ -181,7 +176,16 @@ impl CommandSource {
     }
 
     /// Runs the command and returns what it printed.
-    pub(crate) async fn output(&self, settings: &Settings) -> Result<Secret, Failure> {
+    pub(crate) async fn output(
+        &self,
+        settings: &Settings,
+        terminal: &Terminal,
+    ) -> Result<Secret, Failure> {
+        let _terminal = if self.prompts {
+            Some(terminal.lock().await)
+        } else {
+            None
+        };
         let mut secret = self.run(settings).await.map_err(|f| f.at(self))?;
         if self.trim == Trim::Newline && secret.expose().ends_with(b"\n") {
             secret.truncate(secret.len() - 1);
@@ -256,7 +260,8 @@ mod tests {
             root: folder.path().to_owned(),
             ..Settings::default()
         };
-        match (table["c"].output(&settings).await, expected) {
+        let terminal = Terminal::default();
+        match (table["c"].output(&settings, &terminal).await, expected) {
             (Ok(secret), Ok(bytes)) => assert_eq!(secret.expose(), bytes, "{source}"),
             (Err(failure), Err(text)) => {
                 let hint = failure.advice().unwrap_or_default();

@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
             engine: engine_path,
             key: key_name,
         };
-        let answer = self.run.vault.decrypt(&transit, enc, &self.run.settings);
+        let answer = self.run.unwrap_by_transit(&transit, enc);
         let answer = answer.await.map_err(|failure| reason(&failure));
         self.answered.push((key, answer.clone()));
         answer

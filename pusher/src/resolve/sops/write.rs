@@ -178,7 +178,7 @@ fn sops(path: &Path, settings: &Settings) -> Result<Command, Failure> {
     if let Some(folder) = path.parent() {
         command.current_dir(folder);
     }
-    let vault = Transit::configured(settings);
+    let vault = Transit::configured(settings)?;
     for name in environment::ours() {
         let needed = match name.to_str() {
             Some(text) if text.starts_with("VAULT_") => vault.is_some(),

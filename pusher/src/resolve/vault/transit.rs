@@ -4,18 +4,18 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::{StatusCode, Url};
-use rustify::Endpoint;
-use rustify::enums::{RequestMethod, RequestType, ResponseType};
-use rustify::errors::ClientError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::resolve::Settings;
+use crate::resolve::{Run, Settings};
 use crate::source::shown;
 
-use super::session::{ReadMount, Session, token_refused, variable};
-use super::{Vault, VaultPath};
+use super::VaultPath;
+use super::call::Call;
+use super::environment::variable;
+use super::mount::Mount;
+use super::session::Session;
 
 /// A key of a transit engine, as a file names it.
 pub(crate) struct Transit<'a> {
@@ -24,28 +24,22 @@ pub(crate) struct Transit<'a> {
     pub(crate) key: &'a str,
 }
 
-impl Vault {
+impl Run {
     /// Decrypts a ciphertext of the transit engine; only if it is one of the server that the operator configured.
-    pub(crate) async fn decrypt(
+    pub(crate) async fn unwrap_by_transit(
         &self,
         transit: &Transit<'_>,
         ciphertext: &str,
-        settings: &Settings,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        transit.check_address(settings)?;
+        transit.check_address(&self.settings)?;
         let path = transit.path()?;
-        let session = self.session(settings).await?;
-        transit.check_engine(session).await?;
-        let decrypt = Decrypt { path, ciphertext };
-        let answer = session.get(&decrypt).await?;
+        let session = self.vault(None).await?;
+        transit.check_engine(&session).await?;
+        let decrypt = Call::post(path.as_str(), &Decrypt { ciphertext })?;
+        let answer = session.ask(&decrypt).await?;
         match answer.status {
             StatusCode::OK => {}
-            StatusCode::FORBIDDEN if !session.token_is_good().await => return Err(token_refused()),
-            StatusCode::FORBIDDEN => {
-                let path = decrypt.path;
-                return Err(Failure::source("permission denied (403)")
-                    .hint(format!("the token's policies have no `update` on {path}")));
-            }
+            StatusCode::FORBIDDEN => return Err(session.refused("update", &path).await),
             _ => return Err(answer.failure("Vault")),
         }
         let Decrypted { data } = answer.parse()?;
@@ -58,14 +52,16 @@ impl Vault {
 
 impl Transit<'_> {
     /// Returns the address of the server that the operator configured.
-    pub(crate) fn configured(settings: &Settings) -> Option<String> {
-        let ours = settings.vault.address.clone();
-        ours.or_else(|| variable("VAULT_ADDR"))
+    pub(crate) fn configured(settings: &Settings) -> Result<Option<String>, Failure> {
+        match &settings.vault.address {
+            None => variable("ADDR"),
+            ours => Ok(ours.clone()),
+        }
     }
 
     /// Refuses a server that is not the configured one: a token goes where the operator sends it, never where a file does.
     fn check_address(&self, settings: &Settings) -> Result<(), Failure> {
-        let Some(ours) = Self::configured(settings) else {
+        let Some(ours) = Self::configured(settings)? else {
             return Err(Failure::source("no Vault address is configured").hint(
                 "the one in the file is not followed: set `address` under [vault], or VAULT_ADDR",
             ));
@@ -103,13 +99,13 @@ impl Transit<'_> {
     /// Refuses what is no transit engine. The same request stores a secret in a key-value one.
     async fn check_engine(&self, session: &Session) -> Result<(), Failure> {
         let path = self.engine;
-        let answer = session.get(&ReadMount { path }).await?;
+        let answer = session.ask(&Mount::asked(path)).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN => return Err(session.no_mount(path).await),
             _ => return Err(answer.failure("Vault")),
         }
-        let Mount { data } = answer.parse()?;
+        let Mounted { data } = answer.parse()?;
         if data.kind == "transit" && data.path.strip_suffix('/') == Some(path) {
             return Ok(());
         }
@@ -123,29 +119,7 @@ impl Transit<'_> {
 /// Not the one of vaultrs, which sends a context and a nonce, too.
 #[derive(Serialize)]
 struct Decrypt<'a> {
-    #[serde(skip)]
-    path: String,
     ciphertext: &'a str,
-}
-
-impl Endpoint for Decrypt<'_> {
-    type Response = ();
-    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
-    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
-
-    fn path(&self) -> String {
-        self.path.clone()
-    }
-
-    fn method(&self) -> RequestMethod {
-        RequestMethod::POST
-    }
-
-    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
-        serde_json::to_vec(self)
-            .map(Some)
-            .map_err(|e| ClientError::DataParseError { source: e.into() })
-    }
 }
 
 #[derive(Deserialize)]
@@ -161,12 +135,12 @@ struct Plaintext<'a> {
 }
 
 #[derive(Deserialize)]
-struct Mount {
-    data: MountData,
+struct Mounted {
+    data: About,
 }
 
 #[derive(Deserialize)]
-struct MountData {
+struct About {
     path: String,
     #[serde(rename = "type")]
     kind: String,
