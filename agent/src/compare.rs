@@ -288,7 +288,7 @@ mod tests {
             folder: Folder::new(fs::File::open(folder.path()).unwrap().into()),
             origin: Origin::new("ours", "ann@desk", 0),
             strays: vec!["web/stray".into()],
-            pending: BTreeMap::new(),
+            pending: BTreeSet::new(),
             intact: true,
             keys,
         };
@@ -354,7 +354,7 @@ mod tests {
             outcome.trim_end().to_owned()
         });
         let needs = next.needs().map(|need| format!("need {}", need.index));
-        let units = next.tell.keys().map(|unit| format!("tell {unit}"));
+        let units = next.tell.iter().map(|tell| format!("tell {}", tell.unit));
         let differs = next.differs.then(|| "differs".to_owned());
         let lines: Vec<String> = results.chain(needs).chain(units).chain(differs).collect();
         lines.join("; ")

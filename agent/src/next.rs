@@ -1,10 +1,9 @@
 //! The generation that a push leads to: what each key in it is made of, and what is said of it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use keys_protocol::{
-    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, UnitName, limits,
-    printable,
+    Digest, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, limits, printable,
 };
 
 use crate::failure::Failure;
@@ -125,7 +124,7 @@ pub(crate) struct Next<'a> {
     pub(crate) steps: Vec<Step>,
     pub(crate) results: Vec<KeyResult>,
     /// The units to tell, those included that an earlier push did not come to.
-    pub(crate) tell: BTreeMap<UnitName, How>,
+    pub(crate) tell: BTreeSet<Tell>,
     /// Whether it differs from the committed one; if not, none is made.
     pub(crate) differs: bool,
 }
@@ -138,16 +137,13 @@ impl<'a> Next<'a> {
             inventory,
             steps: Vec::new(),
             results: Vec::new(),
-            tell: generation.map_or_else(BTreeMap::new, |found| found.pending.clone()),
+            tell: generation.map_or_else(BTreeSet::new, |found| found.pending.clone()),
             differs: generation.is_some_and(|found| !found.intact),
         }
     }
 
     pub(crate) fn add(&mut self, verdict: Verdict) {
-        for Tell { unit, how } in verdict.tells {
-            let told = self.tell.entry(unit).or_insert(how);
-            *told = how.max(*told);
-        }
+        self.tell.extend(verdict.tells);
         let outcome = verdict.result.as_ref().map(|result| result.outcome);
         let is_changed = outcome.is_some_and(|outcome| CHANGES.contains(&outcome));
         // The manifest a key belongs to and its units are written down, too.

@@ -1,12 +1,12 @@
 //! What is said in the end: of each key, of each unit, and which generation there is.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use keys_protocol::{Done, How, KeyOutcome, KeyResult, Message, UnitName, UnitOutcome, WireError};
+use keys_protocol::{Done, KeyOutcome, KeyResult, Message, Tell, UnitOutcome, WireError};
 
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::generation::PENDING;
+use crate::generation::{PENDING, pending_name};
 use crate::journal::{self, Level, note};
 use crate::next::Next;
 use crate::notify::{self, Told};
@@ -79,9 +79,9 @@ pub(crate) fn report(
     report.outcome()
 }
 
-/// Tells units, and strikes each off the list of those that are still to be told.
+/// Tells units, and strikes what is done off the list of those that are still to be told.
 pub(crate) fn tell(
-    units: &BTreeMap<UnitName, How>,
+    units: &BTreeSet<Tell>,
     generation: Option<&Folder>,
     each: &mut dyn FnMut(Told),
 ) {
@@ -93,12 +93,13 @@ pub(crate) fn tell(
         if let Told::Unit(result) = &told {
             journal::unit(result);
         }
-        if let (Told::Unit(result), Some(Ok(pending))) = (&told, &pending)
-            && let Err(e) = pending.unlink(result.unit.as_str())
+        if let (Told::Done(tell), Some(Ok(pending))) = (&told, &pending)
+            && let Err(e) = pending.unlink(pending_name(tell).as_str())
         {
+            let (unit, e) = (&tell.unit, e.desc());
             note(
                 Level::Warning,
-                &format!("unlink {PATH}/{PENDING}/{}: {}", result.unit, e.desc()),
+                &format!("{PATH}: strike {unit} off what is to be told: {e}"),
             );
         }
         each(told);
@@ -132,9 +133,13 @@ impl<'a> Report<'a> {
     /// A unit may take long, so what is known of it is not kept back.
     fn told(&mut self, told: &Told) {
         match told {
+            Told::Done(_) => {}
             Told::Unit(result) => {
                 self.has_failed_unit |= result.outcome == UnitOutcome::Failed;
-                self.say(result);
+                // What was left behind by a push that could do more is in the journal.
+                if result.is_known_to(self.session.features()) {
+                    self.say(result);
+                }
             }
             Told::Waiting(progress) => self.say(progress),
         }

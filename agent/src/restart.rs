@@ -1,14 +1,14 @@
 //! Restarts and reloads units, and sees to it that they run again: the part of telling that waits for systemd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keys_protocol::{How, UnitName, UnitOutcome, limits};
+use keys_protocol::{How, Tell, UnitOutcome, UnitPattern, limits};
 
 use crate::systemd::{Fault, Manager};
-use crate::unit::{Job, Unit, to_tell, trouble};
+use crate::unit::{Job, Unit, matched, to_tell, trouble};
 
 /// How long a unit that came up is given to fall over: with `Type=simple` it counts as started before its program
 /// has run.
@@ -20,15 +20,34 @@ pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Units and how to tell them.
-pub(crate) type Units = BTreeMap<UnitName, How>;
+/// What there is to tell. One unit may be in it in several ways and under several names.
+pub(crate) type Units = BTreeSet<Tell>;
+
+/// A unit under the name that it is reported by, and what it is told for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) tell: Tell,
+    pub(crate) name: UnitPattern,
+}
+
+impl Named {
+    /// The unit, or the pattern as a whole, as it was asked for.
+    pub(crate) fn as_asked(tell: &Tell) -> Self {
+        Self {
+            tell: tell.clone(),
+            name: tell.unit.clone(),
+        }
+    }
+}
 
 /// What there is to say on the way.
 pub(crate) enum Event {
+    /// A pattern stands for these units, and not for itself any more.
+    Matched(Tell, BTreeSet<UnitPattern>),
     /// A unit is done with.
-    Told(UnitName, UnitOutcome, String),
+    Told(Named, UnitOutcome, String),
     /// A unit's job is queued: whatever happens to us, systemd will do it.
-    Queued(UnitName),
+    Queued(Named),
     /// No more will come, for this reason.
     Lost(Fault),
 }
@@ -55,7 +74,7 @@ impl Work {
 /// A unit to tell, under all the names it was named by.
 struct Target {
     unit: Unit,
-    names: Vec<UnitName>,
+    names: Vec<Named>,
     how: How,
     /// What it will have been, if all goes well.
     outcome: UnitOutcome,
@@ -97,25 +116,23 @@ fn patiently<T>(mut ask: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
 /// Finds out which units there are to tell, and reports those that are not.
 fn look(manager: &mut Manager, units: &Units, work: &Work) -> Result<Vec<Target>, Fault> {
     let mut targets: BTreeMap<String, Target> = BTreeMap::new();
-    for (name, how) in units {
-        let unit = match patiently(|| manager.look(name.as_str())) {
-            Err(fault @ Fault::Refused(_)) => Err((UnitOutcome::Failed, fault.to_string())),
-            seen => to_tell(seen?),
-        };
-        match unit {
-            Err((outcome, detail)) => work.say(Event::Told(name.clone(), outcome, detail)),
-            // Two names of one unit: told once.
-            Ok(unit) => {
-                let (names, outcome) = (Vec::new(), UnitOutcome::Restarted);
-                let fresh = || Target {
-                    how: *how,
-                    names,
-                    outcome,
-                    unit: unit.clone(),
-                };
-                let target = targets.entry(unit.id.clone()).or_insert_with(fresh);
-                target.names.push(name.clone());
-                target.how = target.how.max(*how);
+    for tell in units {
+        for (named, unit) in find(manager, tell, work)? {
+            match unit.and_then(to_tell) {
+                Err((outcome, detail)) => work.say(Event::Told(named, outcome, detail)),
+                // Two names of one unit: told once.
+                Ok(unit) => {
+                    let (names, outcome) = (Vec::new(), UnitOutcome::Restarted);
+                    let fresh = || Target {
+                        how: tell.how,
+                        names,
+                        outcome,
+                        unit: unit.clone(),
+                    };
+                    let target = targets.entry(unit.id.clone()).or_insert_with(fresh);
+                    target.names.push(named);
+                    target.how = target.how.max(tell.how);
+                }
             }
         }
     }
@@ -129,6 +146,42 @@ fn look(manager: &mut Manager, units: &Units, work: &Work) -> Result<Vec<Target>
         }
     }
     Ok(targets.into_values().collect())
+}
+
+/// What is to be reported of a unit that is not told.
+type Untold = (UnitOutcome, String);
+
+/// Returns the unit, or those that the pattern stands for, each under the name it is reported by.
+fn find(
+    manager: &mut Manager,
+    tell: &Tell,
+    work: &Work,
+) -> Result<Vec<(Named, Result<Unit, Untold>)>, Fault> {
+    let asked = Named::as_asked(tell);
+    let failed = |fault: Fault| (UnitOutcome::Failed, fault.to_string());
+    if !tell.unit.is_glob() {
+        return match patiently(|| manager.look(tell.unit.as_str())) {
+            Err(fault @ Fault::Refused(_)) => Ok(vec![(asked, Err(failed(fault)))]),
+            unit => Ok(vec![(asked, Ok(unit?))]),
+        };
+    }
+    let units = match patiently(|| manager.matching(tell.unit.as_str())) {
+        Err(fault @ Fault::Refused(_)) => return Ok(vec![(asked, Err(failed(fault)))]),
+        units => matched(units?),
+    };
+    match units {
+        Err(untold) => Ok(vec![(asked, Err(untold))]),
+        Ok(units) => {
+            let names = units.keys().cloned().collect();
+            work.say(Event::Matched(tell.clone(), names));
+            let named = |name| Named {
+                tell: tell.clone(),
+                name,
+            };
+            let units = units.into_iter();
+            Ok(units.map(|(name, unit)| (named(name), Ok(unit))).collect())
+        }
+    }
 }
 
 /// Queues the jobs, all before the first is waited for, so that one that restarts others finds theirs.

@@ -105,7 +105,19 @@ impl Manager {
     pub(crate) fn look(&mut self, name: &str) -> Result<Unit, Fault> {
         let look = self.call("ListUnitsByNames");
         let look = look.and_then(|mut call| call.append(vec![name]).map(|()| call));
-        self.ask(look, read_unit)
+        self.ask(look, |reply| Ok(read_units(reply)?.into_iter().next()))
+    }
+
+    /// Asks for the units in memory whose first name matches a pattern, as `systemctl` does.
+    pub(crate) fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, Fault> {
+        let list = self.call("ListUnitsByPatterns");
+        let list = list.and_then(|mut call| {
+            let any_state: Vec<&str> = Vec::new();
+            call.append(any_state)?;
+            call.append(vec![pattern])?;
+            Ok(call)
+        });
+        self.ask(list, |reply| read_units(reply).map(Some))
     }
 
     /// Asks whether a unit can be reloaded.
@@ -208,7 +220,7 @@ impl Manager {
     }
 }
 
-/// What `ListUnitsByNames` says of a unit: id, description, load, active and sub state, the unit it follows, its path,
+/// What `ListUnitsByNames` and `ListUnitsByPatterns` say of a unit: id, description, load, active and sub state, the unit it follows, its path,
 /// and the job's number, type and path.
 type Row = (
     String,
@@ -223,9 +235,9 @@ type Row = (
     ObjectPathBuf,
 );
 
-fn read_unit(reply: &mut MessageRef) -> systemd::Result<Option<Unit>> {
+fn read_units(reply: &mut MessageRef) -> systemd::Result<Vec<Unit>> {
     let rows = reply.iter()?.next::<Vec<Row>>()?.unwrap_or_default();
-    Ok(rows.into_iter().next().map(|row| Unit {
+    let unit = |row: Row| Unit {
         id: row.0,
         load: row.2,
         active: Active::parse(&row.3),
@@ -233,7 +245,8 @@ fn read_unit(reply: &mut MessageRef) -> systemd::Result<Option<Unit>> {
         path: text(row.6),
         job: Job(row.7),
         job_type: row.8,
-    }))
+    };
+    Ok(rows.into_iter().map(unit).collect())
 }
 
 fn read_job(reply: &mut MessageRef) -> systemd::Result<Option<Job>> {

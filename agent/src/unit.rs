@@ -1,6 +1,8 @@
 //! A unit as systemd knows it, and what follows from its state.
 
-use keys_protocol::UnitOutcome;
+use std::collections::BTreeMap;
+
+use keys_protocol::{UnitOutcome, UnitPattern, limits};
 
 /// A unit as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,27 @@ impl Active {
 /// A job of the manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Job(pub(crate) u32);
+
+/// The units that a pattern stands for, by name, or what to report instead: of those that systemd knows, what is loaded
+/// or runs. Others are only named by a unit that is.
+pub(crate) fn matched(
+    units: Vec<Unit>,
+) -> Result<BTreeMap<UnitPattern, Unit>, (UnitOutcome, String)> {
+    let counts = |unit: &Unit| unit.load == "loaded" || unit.active != Active::Inactive;
+    let units = units.into_iter().filter(counts);
+    // What matched a pattern of units is the name of one.
+    let named = units.filter_map(|unit| Some((unit.id.parse().ok()?, unit)));
+    let units: BTreeMap<_, _> = named.collect();
+    let most = limits::UNITS_PER_GLOB;
+    match units.len() {
+        0 => Err((UnitOutcome::NotRunning, "no unit matches".to_owned())),
+        many if many > most => {
+            let text = format!("{many} units match, at most {most} are told");
+            Err((UnitOutcome::Failed, text))
+        }
+        _ => Ok(units),
+    }
+}
 
 /// The unit if it is to be told, or what to report instead.
 pub(crate) fn to_tell(unit: Unit) -> Result<Unit, (UnitOutcome, String)> {
@@ -157,6 +180,37 @@ mod tests {
             Active::Inactive,
             Some((Failed, "bad-setting")),
         );
+    }
+
+    #[test]
+    fn a_pattern_stands_for_what_is_loaded_or_runs_and_for_not_too_many() {
+        let named = |number: usize, load: &str, active| Unit {
+            id: format!("a{number}.service"),
+            ..unit(load, active, "")
+        };
+        let check = |units: Vec<Unit>, expected: &[&str]| {
+            let names: Vec<String> = match matched(units) {
+                Ok(units) => units.keys().map(ToString::to_string).collect(),
+                Err((outcome, detail)) => vec![format!("{outcome:?} {detail}")],
+            };
+            assert_eq!(names, expected);
+        };
+        check(
+            vec![
+                named(1, "loaded", Active::Running),
+                named(2, "loaded", Active::Inactive),
+                named(3, "not-found", Active::Inactive),
+                named(4, "masked", Active::Inactive),
+                named(5, "masked", Active::Running),
+            ],
+            &["a1.service", "a2.service", "a5.service"],
+        );
+        let nothing = ["NotRunning no unit matches"];
+        check(vec![named(1, "not-found", Active::Inactive)], &nothing);
+        check(vec![], &nothing);
+        let many = (0..257).map(|number| named(number, "loaded", Active::Running));
+        let too_many = ["Failed 257 units match, at most 256 are told"];
+        check(many.collect(), &too_many);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys_protocol::{How, KeyName, Mode, Principal, UnitName, limits, printable};
+use keys_protocol::{How, KeyName, Mode, Principal, UnitPattern, limits, printable};
 use serde::Deserialize;
 
 use self::document::{Document, Ssh};
@@ -82,7 +82,7 @@ pub(crate) struct Key {
     pub(crate) mode: Mode,
     /// Whether the manifest says that every user of the host may read it; the mode lets them only if it does.
     pub(crate) public: bool,
-    pub(crate) tells: BTreeMap<UnitName, How>,
+    pub(crate) tells: BTreeMap<UnitPattern, How>,
 }
 
 /// The longest id that a manifest may give itself, in bytes.
@@ -612,8 +612,8 @@ mod tests {
             "keys.toml:6:9: keys.a.owner: owner or group `a b`: only A-Z, a-z, 0-9 and _.@\\- are allowed",
         );
         check_key(
-            "restart_units = ['web-*.service']",
-            "keys.toml:6:18: keys.a.restart_units[0]: unit `web-*.service`: only A-Z, a-z, 0-9 and :_.\\@- are allowed",
+            "restart_units = ['*.service']",
+            "keys.toml:6:18: keys.a.restart_units[0]: unit `*.service`: a pattern may not start with `*`, `?` or `[`",
         );
         check_key(
             "mode = '0666'",

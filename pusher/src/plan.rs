@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys_protocol::{
-    Action, Digest, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame, Purpose, Scope,
-    Secret,
+    Action, Digest, Feature, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame,
+    Purpose, Scope, Secret,
 };
 
 use crate::failure::Failure;
@@ -110,6 +110,13 @@ fn users(source: &Source, selected: &[Selected]) -> String {
 }
 
 impl Push {
+    /// Returns what not every agent can do, and this needs.
+    pub(crate) fn features(&self) -> BTreeSet<Feature> {
+        let tells = self.keys.iter().flat_map(|item| item.key.tells.keys());
+        let globs = tells.filter(|unit| unit.is_glob());
+        globs.map(|_| Feature::UnitGlobs).collect()
+    }
+
     /// Puts together what `selected` needs. A source that was not resolved is a failed one.
     fn new(id: &str, selected: &Selected, resolved: &Resolved, rules: Rules) -> Self {
         let mut failed = Vec::new();

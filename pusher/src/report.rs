@@ -89,7 +89,7 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
         let words = unit_words(unit, tense);
         if unit.outcome == UnitOutcome::Failed {
             out.failure(&Failure::new(Exit::Unit, words).at(format_args!("{host}: {}", unit.unit)));
-        } else if unit.outcome != UnitOutcome::NotRunning {
+        } else if unit.outcome != UnitOutcome::NotRunning || unit.unit.is_glob() {
             out.line(format_args!("{host}: {}: {words}", unit.unit))?;
         }
     }
@@ -138,6 +138,8 @@ fn unit_words(unit: &UnitResult, tense: Tense) -> String {
     let done = match unit.outcome {
         UnitOutcome::Restarted => "restarted",
         UnitOutcome::Reloaded => "reloaded",
+        // A pattern: that no unit matches.
+        UnitOutcome::NotRunning if unit.unit.is_glob() => return printable(&unit.detail, TEXT),
         UnitOutcome::NotRunning => "not running",
         UnitOutcome::StillRestarting => "still restarting",
         UnitOutcome::Failed => return printable(&unit.detail, TEXT),

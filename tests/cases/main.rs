@@ -73,6 +73,8 @@ mod sources_vault;
 mod ssh;
 /// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
 mod systemd;
+/// Whom keys tell, and how: patterns of units.
+mod tell;
 /// Several secrets in one text, and keys that take from other keys.
 mod templates;
 /// What reaches a terminal, and outputs that are none.

@@ -18,7 +18,7 @@ const LIMIT_OF_ONE: &str = "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=1
 const RELOADS: &str = "ExecReload=/bin/sh -c 'echo >>/run/lab/reload.reloads'";
 
 /// What nobody may tell.
-const HOSTILE: [&str; 20] = [
+const HOSTILE: [&str; 22] = [
     "reboot.target",
     "poweroff.target",
     "-.mount",
@@ -33,6 +33,8 @@ const HOSTILE: [&str; 20] = [
     "a b.service",
     "-x.service",
     "*.service",
+    "a[.service",
+    "a*.target",
     "",
     ".service",
     "a.socket",

@@ -9,6 +9,7 @@
 mod access;
 mod digest;
 mod error;
+mod feature;
 mod frame;
 pub mod limits;
 mod message;
@@ -22,6 +23,7 @@ mod wire;
 pub use access::{Mode, Principal};
 pub use digest::{Digest, KeyedHash};
 pub use error::{NameError, WireError};
+pub use feature::{Feature, Features};
 pub use frame::{Frame, Kind, Message};
 pub use message::{
     Action, Commit, Have, Hello, How, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
@@ -32,7 +34,7 @@ pub use result::{
 };
 pub use secret::Secret;
 pub use text::printable;
-pub use unit::UnitName;
+pub use unit::{UnitName, UnitPattern};
 pub use wire::{MAGIC, Wire};
 
 /// The protocol version this crate speaks.

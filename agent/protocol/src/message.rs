@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{Digest, KeyName, Kind, Message, Mode, Principal, UnitName};
+use crate::{Digest, KeyName, Kind, Message, Mode, Principal, UnitPattern};
 
 message!(Hello, Have, Stray, Manifest, Key, Tell, Needs, Need, Commit);
 
@@ -17,6 +17,9 @@ pub struct Hello {
     /// Features the pusher must know, separated by spaces; one it does not know is a refusal.
     #[serde(default)]
     pub requires: String,
+    /// Features it has, separated by spaces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub features: String,
     /// The agent's version.
     pub agent: String,
     /// SHA-256 of the host's ed25519 public key blob, if it has one.
@@ -181,11 +184,11 @@ pub enum How {
     Restart,
 }
 
-/// A unit to tell when the key before this frame is new or changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A unit to tell when the key before this frame is new or changed, or a pattern of such units.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tell {
     /// The unit.
-    pub unit: UnitName,
+    pub unit: UnitPattern,
     /// How.
     pub how: How,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{KeyName, Kind, Message, UnitName};
+use crate::{Feature, Features, KeyName, Kind, Message, UnitPattern};
 
 message!(KeyResult, UnitResult, Progress, Done, Refusal);
 
@@ -62,13 +62,21 @@ pub enum UnitOutcome {
 /// What became of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitResult {
-    /// The unit.
-    pub unit: UnitName,
+    /// The unit; a pattern where that as a whole is meant.
+    pub unit: UnitPattern,
     /// What became of it.
     pub outcome: UnitOutcome,
     /// Why it failed, or empty.
     #[serde(default)]
     pub detail: String,
+}
+
+impl UnitResult {
+    /// Returns whether a peer with these features can read it.
+    #[must_use]
+    pub fn is_known_to(&self, features: &Features) -> bool {
+        !self.unit.is_glob() || features.has(Feature::UnitGlobs)
+    }
 }
 
 /// The keys are committed and units are still restarting.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{KeyName, Mode, Principal, UnitName};
+use keys_protocol::{KeyName, Mode, Principal, UnitPattern};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -102,14 +102,14 @@ pub(super) struct KeyTable {
     pub(super) mode: Option<Mode>,
     /// Whether every user of the host may read it, which a mode like `"0444"` asks for. Without it: false.
     pub(super) public: Option<bool>,
-    /// Services that are restarted when it changes, if they run.
+    /// Services that are restarted when it changes, if they run: names, or patterns such as `web-*.service`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) restart_units: Vec<UnitName>,
+    pub(super) restart_units: Vec<UnitPattern>,
     /// Services that are reloaded when it changes, if they run; restarted, if they cannot reload.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) reload_units: Vec<UnitName>,
+    pub(super) reload_units: Vec<UnitPattern>,
 }
 
 /// An entry of `hosts`.

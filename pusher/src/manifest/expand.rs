@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
+use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitPattern, limits};
 
 use super::document::{Document, HostTable, KeyTable, Place};
 use super::problem::Problem;
@@ -204,12 +204,12 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
     })
 }
 
-fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
+fn tells(table: &KeyTable) -> Result<BTreeMap<UnitPattern, How>, Problem> {
     let restart = table
         .restart_units
         .iter()
         .map(|unit| (unit.clone(), How::Restart));
-    let mut tells: BTreeMap<UnitName, How> = restart.collect();
+    let mut tells: BTreeMap<UnitPattern, How> = restart.collect();
     for (index, unit) in table.reload_units.iter().enumerate() {
         if tells.insert(unit.clone(), How::Reload) == Some(How::Restart) {
             return Err(
