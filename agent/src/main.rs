@@ -39,6 +39,7 @@ mod stage;
 mod status;
 mod sweep;
 mod systemd;
+mod task;
 mod unit;
 mod verb;
 mod visible;

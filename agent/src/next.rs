@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keys_protocol::{
-    Digest, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, limits, printable,
+    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, limits, printable,
 };
 
 use crate::failure::Failure;
@@ -82,7 +82,7 @@ impl Verdict {
     pub(crate) fn removed(present: &Present) -> Self {
         Self {
             step: None,
-            tells: present.record.units.clone(),
+            tells: told(&present.record.units, How::is_for_removal),
             ..Self::carried(present, KeyOutcome::Removed)
         }
     }
@@ -110,9 +110,15 @@ impl Verdict {
 
     /// Tells the units of the key.
     pub(crate) fn tells(mut self, wanted: &Wanted) -> Self {
-        self.tells.clone_from(&wanted.units);
+        self.tells = told(&wanted.units, How::is_for_change);
         self
     }
+}
+
+/// Those of `units` whom this concerns.
+fn told(units: &[Tell], concerns: fn(How) -> bool) -> Vec<Tell> {
+    let units = units.iter().filter(|tell| concerns(tell.how));
+    units.cloned().collect()
 }
 
 /// What needs a new generation.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use keys_protocol::{
-    Action, Conflict, Features, Key, Manifest, Purpose, RefusalCode, Tell, VERSION, WireError,
-    limits, printable,
+    Action, Conflict, Features, How, Key, Manifest, Purpose, RefusalCode, Tell, VERSION, limits,
+    printable,
 };
 
 use crate::account::{Database, question};
@@ -91,10 +91,15 @@ impl Push {
     }
 }
 
-fn read_units(session: &mut Session, count: u32) -> Result<Vec<Tell>, WireError> {
+fn read_units(session: &mut Session, count: u32) -> Result<Vec<Tell>, Failure> {
     let mut units = Vec::new();
     for _ in 0..count {
-        units.push(session.receive::<Tell>()?);
+        let tell: Tell = session.receive()?;
+        if tell.how == How::Start && tell.unit.is_glob() {
+            let text = format!("{}: only a name can be started", tell.unit);
+            return Err(Failure::breach(text));
+        }
+        units.push(tell);
     }
     // Sorted, so that the same units in another order are no change.
     units.sort();

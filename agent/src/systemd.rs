@@ -10,10 +10,11 @@ use std::ffi::CString;
 use std::io;
 use std::time::Instant;
 
-use keys_protocol::{How, limits, printable};
+use keys_protocol::{Signal, limits, printable};
 use systemd::bus::types::Variant;
 use systemd::bus::{self, Bus, Message, MessageRef, ObjectPathBuf};
 
+use crate::task::Task;
 use crate::unit::{Active, Job, Unit};
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -136,11 +137,13 @@ impl Manager {
         })
     }
 
-    /// Queues a restart, or a reload where it can be, of a unit that runs; one that does not is left alone.
-    pub(crate) fn queue(&mut self, unit: &Unit, how: How) -> Result<Job, Fault> {
-        let queue = self.call(match how {
-            How::Restart => "TryRestartUnit",
-            How::Reload => "ReloadOrTryRestartUnit",
+    /// Queues a job. What does not run any more is not restarted.
+    pub(crate) fn queue(&mut self, unit: &Unit, task: Task) -> Result<Job, Fault> {
+        let queue = self.call(match task {
+            Task::Start => "StartUnit",
+            Task::Reload => "ReloadOrTryRestartUnit",
+            Task::Restart => "TryRestartUnit",
+            Task::Stop => "StopUnit",
         });
         let queue = queue.and_then(|mut call| {
             call.append(unit.id.as_str())?;
@@ -148,6 +151,18 @@ impl Manager {
             Ok(call)
         });
         self.ask(queue, read_job)
+    }
+
+    /// Sends a signal to the main process of a unit.
+    pub(crate) fn signal(&mut self, unit: &Unit, signal: Signal) -> Result<(), Fault> {
+        let number = number(signal);
+        let kill = self.call("KillUnit").and_then(|mut call| {
+            call.append(unit.id.as_str())?;
+            call.append("main")?;
+            call.append(number)?;
+            Ok(call)
+        });
+        self.answer(kill).map(|_empty| ())
     }
 
     /// Waits for the next job to end, whosever it is; none when `until` comes first.
@@ -254,6 +269,20 @@ fn read_job(reply: &mut MessageRef) -> systemd::Result<Option<Job>> {
     Ok(path
         .and_then(|path| path.rsplit('/').next()?.parse().ok())
         .map(Job))
+}
+
+fn number(signal: Signal) -> i32 {
+    use nix::sys::signal::Signal as Number;
+    let number = match signal {
+        Signal::Hup => Number::SIGHUP,
+        Signal::Int => Number::SIGINT,
+        Signal::Quit => Number::SIGQUIT,
+        Signal::Usr1 => Number::SIGUSR1,
+        Signal::Usr2 => Number::SIGUSR2,
+        Signal::Term => Number::SIGTERM,
+        Signal::Winch => Number::SIGWINCH,
+    };
+    number as i32
 }
 
 fn text(path: ObjectPathBuf) -> String {

@@ -1,8 +1,10 @@
-//! A unit as systemd knows it, and what follows from its state.
+//! A unit as systemd knows it: which a pattern means, and whether a job has done its work.
 
 use std::collections::BTreeMap;
 
 use keys_protocol::{UnitOutcome, UnitPattern, limits};
+
+use crate::task::{Task, Untold};
 
 /// A unit as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,14 @@ impl Unit {
     /// The job after which it runs with what it finds then, if there is one.
     pub(crate) fn starts(&self) -> Option<Job> {
         matches!(self.job_type.as_str(), "start" | "restart" | "reload").then_some(self.job)
+    }
+
+    /// The job that does this, if there is one.
+    pub(crate) fn does(&self, task: Task) -> Option<Job> {
+        match task {
+            Task::Stop => (self.job_type == "stop").then_some(self.job),
+            Task::Start | Task::Reload | Task::Restart => self.starts(),
+        }
     }
 }
 
@@ -76,9 +86,7 @@ pub(crate) struct Job(pub(crate) u32);
 
 /// The units that a pattern stands for, by name, or what to report instead: of those that systemd knows, what is loaded
 /// or runs. Others are only named by a unit that is.
-pub(crate) fn matched(
-    units: Vec<Unit>,
-) -> Result<BTreeMap<UnitPattern, Unit>, (UnitOutcome, String)> {
+pub(crate) fn matched(units: Vec<Unit>) -> Result<BTreeMap<UnitPattern, Unit>, Untold> {
     let counts = |unit: &Unit| unit.load == "loaded" || unit.active != Active::Inactive;
     let units = units.into_iter().filter(counts);
     // What matched a pattern of units is the name of one.
@@ -95,28 +103,22 @@ pub(crate) fn matched(
     }
 }
 
-/// The unit if it is to be told, or what to report instead.
-pub(crate) fn to_tell(unit: Unit) -> Result<Unit, (UnitOutcome, String)> {
-    match (unit.load.as_str(), unit.active) {
-        ("loaded", Active::Inactive) => Err((UnitOutcome::NotRunning, String::new())),
-        ("loaded", Active::Failed) => Err((UnitOutcome::NotRunning, "failed before".to_owned())),
-        ("loaded", Active::Deactivating) if unit.starts().is_some() => {
-            Err((UnitOutcome::StillRestarting, String::new()))
-        }
-        ("loaded", Active::Deactivating) => Err((UnitOutcome::NotRunning, "stopping".to_owned())),
-        ("loaded", _) => Ok(unit),
-        ("not-found", _) => Err((UnitOutcome::Failed, "no such unit".to_owned())),
-        (other, _) => Err((UnitOutcome::Failed, other.to_owned())),
-    }
-}
-
 /// What is wrong with a unit after its job, if anything: `job` is the job's result, `result` the service's.
-pub(crate) fn trouble(before: &Unit, job: &str, now: &Unit, result: &str) -> Option<String> {
+pub(crate) fn trouble(
+    (before, task): (&Unit, Task),
+    job: &str,
+    now: &Unit,
+    result: &str,
+) -> Option<String> {
     let stands = match now.active {
-        Active::Running | Active::Reloading => true,
-        Active::Activating => !now.sub.starts_with("auto-restart"),
-        // A oneshot that was at work, and has done it again.
-        Active::Inactive => before.active == Active::Activating && result == "success",
+        Active::Running | Active::Reloading => task != Task::Stop,
+        Active::Activating => task != Task::Stop && !now.sub.starts_with("auto-restart"),
+        // However it came to that, it was to be stopped.
+        Active::Inactive | Active::Failed if task == Task::Stop => true,
+        // A oneshot that has done what it does, or was at work and has done it again.
+        Active::Inactive => {
+            (task == Task::Start || before.active == Active::Activating) && result == "success"
+        }
         Active::Deactivating | Active::Failed | Active::Other => false,
     };
     let state = now.active.word();
@@ -142,44 +144,6 @@ mod tests {
             path: "/".to_owned(),
             id: "a.service".to_owned(),
         }
-    }
-
-    #[test]
-    fn only_units_that_run_are_told() {
-        use UnitOutcome::{Failed, NotRunning};
-        let check = |load: &str, active, expected: Option<(UnitOutcome, &str)>| {
-            let got = to_tell(unit(load, active, "")).err();
-            assert_eq!(
-                got,
-                expected.map(|(o, d)| (o, d.to_owned())),
-                "{load} {active:?}"
-            );
-        };
-        check("loaded", Active::Running, None);
-        check("loaded", Active::Activating, None);
-        check("loaded", Active::Reloading, None);
-        check("loaded", Active::Inactive, Some((NotRunning, "")));
-        check(
-            "loaded",
-            Active::Failed,
-            Some((NotRunning, "failed before")),
-        );
-        check(
-            "loaded",
-            Active::Deactivating,
-            Some((NotRunning, "stopping")),
-        );
-        check(
-            "not-found",
-            Active::Inactive,
-            Some((Failed, "no such unit")),
-        );
-        check("masked", Active::Running, Some((Failed, "masked")));
-        check(
-            "bad-setting",
-            Active::Inactive,
-            Some((Failed, "bad-setting")),
-        );
     }
 
     #[test]
@@ -214,20 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_stops_to_start_again_takes_the_new_keys_by_itself() {
-        let mut restarting = unit("loaded", Active::Deactivating, "stop-sigterm");
-        restarting.job_type = "restart".to_owned();
-        let got = to_tell(restarting).unwrap_err();
-        assert_eq!(got, (UnitOutcome::StillRestarting, String::new()));
-    }
-
-    #[test]
     fn a_job_that_is_done_is_not_yet_a_unit_that_runs() {
         use Active::{Activating, Failed, Inactive};
         let check = |(before, job, now, sub, result), expected: Option<&str>| {
             let (before, now) = (unit("loaded", before, ""), unit("loaded", now, sub));
             assert_eq!(
-                trouble(&before, job, &now, result).as_deref(),
+                trouble((&before, Task::Restart), job, &now, result).as_deref(),
                 expected,
                 "{now:?}"
             );
@@ -260,5 +216,23 @@ mod tests {
             (ran, "dependency", Inactive, "dead", "success"),
             Some("the job ended as `dependency`, the unit is inactive"),
         );
+    }
+    #[test]
+    fn a_job_has_done_what_it_was_to_do() {
+        use Active::{Activating, Failed, Inactive, Running};
+        let check = |task, (before, now, result), expected: Option<&str>| {
+            let (before, now) = (unit("loaded", before, ""), unit("loaded", now, ""));
+            let got = trouble((&before, task), "done", &now, result);
+            assert_eq!(got.as_deref(), expected, "{task:?}, {now:?}");
+        };
+        check(Task::Start, (Inactive, Running, "success"), None);
+        check(Task::Start, (Inactive, Activating, "success"), None);
+        check(Task::Start, (Inactive, Inactive, "success"), None);
+        let failed = Some("failed (result exit-code)");
+        check(Task::Start, (Inactive, Failed, "exit-code"), failed);
+        check(Task::Stop, (Running, Inactive, "success"), None);
+        check(Task::Stop, (Running, Failed, "timeout"), None);
+        let runs = Some("active (result success)");
+        check(Task::Stop, (Running, Running, "success"), runs);
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use keys_protocol::{
     Commit, Done, Features, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest, Need, Needs,
-    Purpose, Stray, Tell, UnitResult, VERSION, Wire, WireError, limits,
+    Purpose, Stray, UnitResult, VERSION, Wire, WireError, limits,
 };
 
 use crate::host_key::HostKey;
@@ -157,11 +157,8 @@ fn announce<R: Read, W: Write>(
         })?;
         for item in &push.keys {
             wire.send(&item.frame(&hello.nonce))?;
-            for (unit, how) in &item.key.tells {
-                wire.send(&Tell {
-                    unit: unit.clone(),
-                    how: *how,
-                })?;
+            for tell in &item.key.tells {
+                wire.send(tell)?;
             }
         }
         wire.flush()
@@ -382,9 +379,14 @@ mod tests {
         assert!(String::from_utf8_lossy(&said).contains(r#""requires":"unit-globs""#));
         let agent = half("agent", str::to_owned);
         let mut said = Vec::new();
-        let globs = MANIFEST.replace("web.service", "web-*.service");
-        let _cut_short = stream(&agent[..], &mut said, &push(&globs), Purpose::Send);
-        assert!(String::from_utf8_lossy(&said).contains(r#""requires":"unit-globs""#));
+        let more = MANIFEST.replace(
+            r#"["web.service"]"#,
+            r#"["web-*.service"]
+start_units = ["web.service"]"#,
+        );
+        let _cut_short = stream(&agent[..], &mut said, &push(&more), Purpose::Send);
+        let required = r#""requires":"unit-globs unit-actions""#;
+        assert!(String::from_utf8_lossy(&said).contains(required));
     }
 
     #[test]

@@ -73,7 +73,7 @@ mod sources_vault;
 mod ssh;
 /// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
 mod systemd;
-/// Whom keys tell, and how: patterns of units.
+/// Whom keys tell, and how: patterns of units; starting, stopping, signals.
 mod tell;
 /// Several secrets in one text, and keys that take from other keys.
 mod templates;

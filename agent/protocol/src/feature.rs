@@ -8,17 +8,20 @@ use std::fmt;
 pub enum Feature {
     /// Units may be named by patterns, which also stand in results.
     UnitGlobs,
+    /// Units may be started, stopped and sent signals, too.
+    UnitActions,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 1] = [Self::UnitGlobs];
+    pub const ALL: [Self; 2] = [Self::UnitGlobs, Self::UnitActions];
 
     /// Returns its word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::UnitGlobs => "unit-globs",
+            Self::UnitActions => "unit-actions",
         }
     }
 

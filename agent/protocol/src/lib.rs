@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod feature;
 mod frame;
+mod how;
 pub mod limits;
 mod message;
 mod name;
@@ -25,8 +26,9 @@ pub use digest::{Digest, KeyedHash};
 pub use error::{NameError, WireError};
 pub use feature::{Feature, Features};
 pub use frame::{Frame, Kind, Message};
+pub use how::{How, Signal};
 pub use message::{
-    Action, Commit, Have, Hello, How, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
+    Action, Commit, Have, Hello, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
 };
 pub use name::{Conflict, KeyName};
 pub use result::{

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{Digest, KeyName, Kind, Message, Mode, Principal, UnitPattern};
+use crate::{Digest, How, KeyName, Kind, Message, Mode, Principal, UnitPattern};
 
 message!(Hello, Have, Stray, Manifest, Key, Tell, Needs, Need, Commit);
 
@@ -174,17 +174,7 @@ pub struct Key {
     pub units: u32,
 }
 
-/// How a unit is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum How {
-    /// Reloaded if it runs and can; restarted if it runs and cannot.
-    Reload,
-    /// Restarted if it runs. Wins where one unit is to be both.
-    Restart,
-}
-
-/// A unit to tell when the key before this frame is new or changed, or a pattern of such units.
+/// A unit to tell when the key before this frame comes, changes or goes, or a pattern of such units.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tell {
     /// The unit.

@@ -51,9 +51,17 @@ pub enum UnitOutcome {
     Restarted,
     /// It was reloaded, or would be.
     Reloaded,
+    /// It was started, or would be.
+    Started,
+    /// It was stopped, or would be.
+    Stopped,
+    /// It was sent a signal, or would be.
+    Signalled,
+    /// It runs already, so there was nothing to start.
+    Running,
     /// It does not run, so there was nothing to tell.
     NotRunning,
-    /// It is still restarting; systemd goes on without us.
+    /// It is still restarting, or whatever it was told to do; systemd goes on without us.
     StillRestarting,
     /// It could not be told, or did not come up again.
     Failed,
@@ -75,7 +83,10 @@ impl UnitResult {
     /// Returns whether a peer with these features can read it.
     #[must_use]
     pub fn is_known_to(&self, features: &Features) -> bool {
-        !self.unit.is_glob() || features.has(Feature::UnitGlobs)
+        use UnitOutcome::{Running, Signalled, Started, Stopped};
+        let is_action = matches!(self.outcome, Started | Stopped | Signalled | Running);
+        (!self.unit.is_glob() || features.has(Feature::UnitGlobs))
+            && (!is_action || features.has(Feature::UnitActions))
     }
 }
 

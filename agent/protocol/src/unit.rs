@@ -153,6 +153,12 @@ impl TryFrom<String> for UnitPattern {
     }
 }
 
+impl From<UnitName> for UnitPattern {
+    fn from(name: UnitName) -> Self {
+        Self(name.0)
+    }
+}
+
 impl From<UnitPattern> for String {
     fn from(pattern: UnitPattern) -> Self {
         pattern.0

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{KeyName, Mode, Principal, UnitPattern};
+use keys_protocol::{KeyName, Mode, Principal, Signal, UnitName, UnitPattern};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -110,6 +110,18 @@ pub(super) struct KeyTable {
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
     pub(super) reload_units: Vec<UnitPattern>,
+    /// Services whose main process gets a signal when it changes, if they run: `{ "x.service" = "SIGHUP" }`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) signal_units: BTreeMap<UnitPattern, Signal>,
+    /// Services that are started when it comes or changes, if they do not run; names alone.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) start_units: Vec<UnitName>,
+    /// Services that are stopped when it is removed.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) stop_units: Vec<UnitPattern>,
 }
 
 /// An entry of `hosts`.
