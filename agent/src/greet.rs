@@ -104,7 +104,7 @@ fn have(inventory: &Inventory, present: &Present, names: &Names) -> Have {
         .record
         .units
         .iter()
-        .filter(|told| pending.is_some_and(|pending| pending.contains(told)));
+        .filter(|told| pending.is_some_and(|pending| pending.contains(*told)));
     Have {
         name: present.record.name.clone(),
         owner: name_of(Database::Users, uid),

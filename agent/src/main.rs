@@ -22,6 +22,7 @@ mod journal;
 mod lock;
 mod mount;
 mod mountinfo;
+mod news;
 mod next;
 mod notify;
 mod place;

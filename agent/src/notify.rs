@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use keys_protocol::{Progress, Tell, UnitOutcome, UnitPattern, UnitResult, limits};
 
-use crate::restart::{self, Event, LAST_LOOK, Named, Units, Work};
+use crate::news::{Event, Named, Units, Work};
+use crate::restart::{self, LAST_LOOK};
 use crate::systemd::Fault;
 
 /// What there is to say while units are told.

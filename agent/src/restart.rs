@@ -1,12 +1,12 @@
 //! Has systemd restart units, or whatever they are to be told by, and looks what became of them: the part that waits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keys_protocol::{How, Signal, Tell, UnitOutcome, UnitPattern, limits};
+use keys_protocol::{How, Signal, Tell, UnitOutcome, limits};
 
+use crate::news::{Event, Named, Units, Work};
 use crate::systemd::{Fault, Manager};
 use crate::task::{Act, Task, Untold};
 use crate::unit::{Job, Unit, matched, trouble};
@@ -20,57 +20,6 @@ pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
 /// takes half a second, so that a longer pause could end just before the next time, again and again (seen).
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What there is to tell. One unit may be in it in several ways and under several names.
-pub(crate) type Units = BTreeSet<Tell>;
-
-/// A unit under the name that it is reported by, and what it is told for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
-    pub(crate) tell: Tell,
-    pub(crate) name: UnitPattern,
-}
-
-impl Named {
-    /// The unit, or the pattern as a whole, as it was asked for.
-    pub(crate) fn as_asked(tell: &Tell) -> Self {
-        Self {
-            tell: tell.clone(),
-            name: tell.unit.clone(),
-        }
-    }
-}
-
-/// What there is to say on the way.
-pub(crate) enum Event {
-    /// A pattern stands for these units, and not for itself any more.
-    Matched(Tell, BTreeSet<UnitPattern>),
-    /// A unit is done with.
-    Told(Named, UnitOutcome, String),
-    /// A unit's job is queued: whatever happens to us, systemd will do it.
-    Queued(Named),
-    /// No more will come, for this reason.
-    Lost(Fault),
-}
-
-/// Whom to say it to, and until when to wait.
-pub(crate) struct Work {
-    pub(crate) events: Sender<Event>,
-    pub(crate) until: Instant,
-}
-
-impl Work {
-    /// Nobody listens any more once the wait is over.
-    pub(crate) fn say(&self, event: Event) {
-        let _unheard = self.events.send(event);
-    }
-
-    fn told(&self, names: &[Named], outcome: UnitOutcome, detail: &str) {
-        for name in names {
-            self.say(Event::Told(name.clone(), outcome, detail.to_owned()));
-        }
-    }
-}
 
 /// A unit to tell, under all the names it was named by.
 struct Target {

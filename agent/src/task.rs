@@ -32,9 +32,10 @@ impl Act {
         let wanted = |how| ways.contains(&how);
         let rests = matches!(unit.active, Active::Inactive | Active::Failed);
         if wanted(How::Stop) {
-            return match rests {
-                true => Err((UnitOutcome::NotRunning, String::new())),
-                false => Ok(Self::Queue(Task::Stop)),
+            return if rests {
+                Err((UnitOutcome::NotRunning, String::new()))
+            } else {
+                Ok(Self::Queue(Task::Stop))
             };
         }
         match (unit.load.as_str(), unit.active) {
@@ -128,11 +129,11 @@ mod tests {
 
     #[test]
     fn one_unit_is_told_in_one_way() {
+        use Active::{Deactivating, Failed, Inactive, Running};
         let check = |active, words: &str, expected: &str| {
             let unit = unit("loaded", active);
             assert_eq!(done(&unit, words), expected, "{words}, {active:?}");
         };
-        use Active::{Deactivating, Failed, Inactive, Running};
         check(Running, "reload restart SIGHUP", "Queue(Restart)");
         check(Running, "SIGHUP reload", "Queue(Reload)");
         check(Running, "SIGUSR1 SIGHUP start", "Signal([Hup, Usr1])");

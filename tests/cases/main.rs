@@ -83,5 +83,7 @@ mod terminal;
 mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
+/// Keys that are taken off running hosts.
+mod wipe;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
 mod wire;

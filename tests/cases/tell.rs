@@ -57,7 +57,7 @@ fn a_pusher_that_knows_no_patterns_hears_of_units_alone() {
         push.tell(0, "lab-run-*.service", How::Restart);
         push.tell(1, "lab-none-*.service", How::Restart);
     });
-    let units = ended.report.expect("a report").units;
+    let units = ended.committed().units;
     let units: Vec<_> = units
         .iter()
         .map(|unit| (unit.unit.as_str(), unit.outcome))
@@ -82,7 +82,7 @@ source = { command = ["cat", "value"] }
 [keys.goes]
 hosts = ["pigeon"]
 source = { command = ["cat", "value"] }
-signal_units = { "lab-hangs.service" = "SIGHUP", "lab-down.service" = "SIGUSR1", "lab-once.service" = "SIGTERM" }
+signal_units = { "lab-hangs.service" = "SIGHUP", "lab-down.service" = "SIGWINCH", "lab-once.service" = "SIGTERM" }
 start_units = ["lab-down.service", "lab-once.service", "lab-masked.service", "lab-none.service", "lab-limit.service", "lab-up.service"]
 stop_units = ["lab-down.service", "lab-u[p].service"]
 "#;
@@ -151,6 +151,6 @@ fn the_agent_starts_no_patterns() {
     let ended = Session::push(&host.inside(), &[("a", b"1")], |push| {
         push.tell(0, "lab-run-*.service", How::Start);
     });
-    let refused = ended.report.expect_err("a refusal").to_string();
-    assert!(refused.contains("only a name can be started"), "{refused}");
+    let refused = ended.refused().message;
+    assert_eq!(refused, "lab-run-*.service: only a name can be started");
 }

@@ -237,7 +237,7 @@ fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
 }
 
 fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
-    let all = |units: &'_ [UnitPattern], how| -> Vec<Tell> {
+    let all = |units: &[UnitPattern], how| -> Vec<Tell> {
         let units = units.iter().cloned();
         units.map(|unit| Tell { unit, how }).collect()
     };
