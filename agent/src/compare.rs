@@ -32,7 +32,10 @@ pub(crate) fn compare<'a>(
         inventory,
         accounts,
         nonce,
-        staying: Staying::new(others().filter(|other| !leaves(push, other)), inventory),
+        staying: Staying::new(
+            others().filter(|other| !push.drops(&other.record.manifest)),
+            inventory,
+        ),
     };
     let mut next = Next::after(inventory);
     for (index, wanted) in (0..).zip(&push.keys) {
@@ -43,14 +46,6 @@ pub(crate) fn compare<'a>(
     }
     next.check_rules(push)?;
     Ok(next)
-}
-
-/// Returns whether a key that is not in the push is removed by it.
-fn leaves(push: &Push, other: &Present) -> bool {
-    let manifest = &push.manifest;
-    manifest.scope == Scope::Host
-        && manifest.purpose != Purpose::Reseed
-        && (other.record.manifest == manifest.id || manifest.take_over)
 }
 
 struct Judge<'a> {
@@ -202,7 +197,7 @@ impl Judge<'_> {
     /// A key that is not in the push.
     fn other(&self, other: &Present) -> Verdict {
         let manifest = &self.push.manifest;
-        if leaves(self.push, other) {
+        if self.push.drops(&other.record.manifest) {
             return Verdict::removed(other);
         }
         let foreign = manifest.scope == Scope::Host && other.record.manifest != manifest.id;

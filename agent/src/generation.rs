@@ -165,6 +165,24 @@ impl Generation {
     }
 }
 
+/// Returns whether the committed generation has a file for the key.
+pub(crate) fn holds(place: &Place, key: &KeyName) -> Result<bool, Failure> {
+    let Some(number) = current(place)? else {
+        return Ok(false);
+    };
+    // Gone where another was committed meanwhile: whoever waits is told of that one, too.
+    let Some(folder) = enter(place, number)? else {
+        return Ok(false);
+    };
+    match folder.within(key.as_str(), |inner, leaf| inner.look_at(leaf)) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(false),
+        found => {
+            let stat = found.doing(|| format!("look at key {key}"))?;
+            Ok(stat.is_some_and(|stat| Inode::regular(&stat).is_some()))
+        }
+    }
+}
+
 /// Returns the number of the generation that `.current` leads to, if it leads to one.
 ///
 /// A link to elsewhere is as good as none. Anything but a link is refused: it cannot be turned, and is not ours to remove.

@@ -4,12 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use keys_protocol::{Tell, UnitOutcome, UnitPattern};
+use keys_protocol::{Tell, UnitName, UnitOutcome, UnitPattern};
 
+use crate::landing::Landing;
 use crate::systemd::Fault;
 
 /// What there is to tell. One unit may be in it in several ways and under several names.
 pub(crate) type Units = BTreeSet<Tell>;
+
+/// All there is to do to units.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) units: Units,
+    pub(crate) landing: Landing,
+}
 
 /// A unit under the name that it is reported by, and what it is told for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +44,8 @@ pub(crate) enum Event {
     Told(Named, UnitOutcome, String),
     /// A unit's job is queued: whatever happens to us, systemd will do it.
     Queued(Named),
+    /// The unit of a key could not be started, for this reason.
+    Refused(UnitName, String),
     /// No more will come, for this reason.
     Lost(Fault),
 }

@@ -200,6 +200,18 @@ impl<'a> Next<'a> {
             .filter(|result| wanted.contains(&result.outcome))
     }
 
+    /// Returns whether none failed.
+    pub(crate) fn is_all_there(&self) -> bool {
+        let failed = [KeyOutcome::Failed, KeyOutcome::FailedKept];
+        self.outcomes(&failed).next().is_none()
+    }
+
+    /// Returns the keys that leave.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &KeyName> {
+        let removed = self.outcomes(&[KeyOutcome::Removed]);
+        removed.map(|result| &result.name)
+    }
+
     /// Returns whether there is a link of this name already.
     pub(crate) fn is_linked(&self, first: &str) -> bool {
         self.inventory.visible.has_link(first)

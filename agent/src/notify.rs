@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use keys_protocol::{Progress, Tell, UnitOutcome, UnitPattern, UnitResult, limits};
 
-use crate::news::{Event, Named, Units, Work};
+use crate::news::{Event, Named, Units, Wanted, Work};
 use crate::restart::{self, LAST_LOOK};
 use crate::systemd::Fault;
 
@@ -26,21 +26,26 @@ pub(crate) enum Told {
 ///
 /// Returns within [`limits::UNITS_WAIT`] and a little, whatever state the units, systemd or the bus are in. What fails
 /// is reported for the unit it failed for: the keys are committed, and stay.
-pub(crate) fn tell(units: &Units, each: &mut dyn FnMut(Told)) {
-    run(units, restart::restart, each);
+pub(crate) fn tell(wanted: &Wanted, each: &mut dyn FnMut(Told)) {
+    run(wanted, restart::restart, each);
 }
 
 /// Calls `each` for every unit with what [`tell`] would do to it.
 pub(crate) fn preview(units: &Units, each: &mut dyn FnMut(Told)) {
-    run(units, restart::foresee, each);
+    let wanted = Wanted {
+        units: units.clone(),
+        ..Wanted::default()
+    };
+    run(&wanted, restart::foresee, each);
 }
 
 /// Runs `work` in a thread that is left behind if it does not come back: there is no deadline for connecting to a bus.
-fn run(units: &Units, work: fn(&Units, &Work) -> Result<(), Fault>, each: &mut dyn FnMut(Told)) {
+fn run(wanted: &Wanted, work: fn(&Wanted, &Work) -> Result<(), Fault>, each: &mut dyn FnMut(Told)) {
     let until = Instant::now() + limits::UNITS_WAIT;
     let (events, news) = mpsc::channel();
     let work_on = Work { events, until };
-    let wanted = units.clone();
+    let left = wanted.units.iter().map(itself).collect();
+    let wanted = wanted.clone();
     let started = thread::Builder::new().spawn(move || {
         if let Err(fault) = work(&wanted, &work_on) {
             work_on.say(Event::Lost(fault));
@@ -48,7 +53,7 @@ fn run(units: &Units, work: fn(&Units, &Work) -> Result<(), Fault>, each: &mut d
     });
     let mut report = Report {
         each,
-        left: units.iter().map(itself).collect(),
+        left,
         queued: Vec::new(),
         said: BTreeSet::new(),
     };
@@ -100,6 +105,13 @@ impl Report<'_> {
                 Ok(Event::Matched(tell, names)) => {
                     self.left.insert(tell, names);
                 }
+                Ok(Event::Refused(unit, detail)) => {
+                    (self.each)(Told::Unit(UnitResult {
+                        unit: unit.into(),
+                        outcome: UnitOutcome::Failed,
+                        detail,
+                    }));
+                }
                 Ok(Event::Told(unit, outcome, detail)) => self.told(&unit, outcome, detail),
                 Ok(Event::Queued(unit)) => self.queued.push(unit),
                 Ok(Event::Lost(fault)) => why = Some(fault.to_string()),
@@ -145,13 +157,17 @@ mod tests {
 
     use super::*;
 
-    fn reported(work: fn(&Units, &Work) -> Result<(), Fault>) -> Vec<String> {
+    fn reported(work: fn(&Wanted, &Work) -> Result<(), Fault>) -> Vec<String> {
         let tells = ["a.service", "b.service"].map(|name| Tell {
             unit: name.parse().unwrap(),
             how: How::Restart,
         });
         let mut lines = Vec::new();
-        run(&Units::from(tells), work, &mut |told| match told {
+        let wanted = Wanted {
+            units: Units::from(tells),
+            ..Wanted::default()
+        };
+        run(&wanted, work, &mut |told| match told {
             Told::Done(tell) => assert_eq!(tell.how, How::Restart),
             Told::Unit(r) => lines.push(format!("{} {:?} {}", r.unit, r.outcome, r.detail)),
             Told::Waiting(_) => panic!("nothing took 5 s"),
@@ -170,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_unit_whose_job_is_queued_will_restart_whatever_we_hear_of_it() {
-        let lines = reported(|units, work| {
-            for tell in units.iter().take(1) {
+        let lines = reported(|wanted, work| {
+            for tell in wanted.units.iter().take(1) {
                 work.say(Event::Queued(Named::as_asked(tell)));
             }
             Err(Fault::Silent("reset".to_owned()))
@@ -185,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_unit_is_reported_once() {
-        let lines = reported(|units, work| {
-            for tell in units.iter().chain(units) {
+        let lines = reported(|wanted, work| {
+            for tell in wanted.units.iter().chain(&wanted.units) {
                 let outcome = UnitOutcome::Restarted;
                 work.say(Event::Told(Named::as_asked(tell), outcome, String::new()));
             }

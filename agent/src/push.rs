@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use keys_protocol::{
-    Action, Conflict, Features, How, Key, Manifest, Purpose, RefusalCode, Tell, VERSION, limits,
-    printable,
+    Action, Conflict, Features, How, Key, Manifest, Purpose, RefusalCode, Scope, Tell, VERSION,
+    limits, printable,
 };
 
 use crate::account::{Database, question};
@@ -83,6 +83,19 @@ impl Push {
         // A clock before 1970 is no reason to refuse keys.
         let now = now.map_or(0, |since| since.as_secs());
         Origin::new(&self.manifest.id, &self.manifest.sender, now)
+    }
+
+    /// Returns whether a key of `manifest` leaves where it is not among these.
+    pub(crate) fn drops(&self, manifest: &str) -> bool {
+        let own = &self.manifest;
+        own.scope == Scope::Host
+            && own.purpose != Purpose::Reseed
+            && (manifest == own.id || own.take_over)
+    }
+
+    /// Returns whether these are all keys that its manifest has for the host.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.manifest.scope == Scope::Host && self.manifest.purpose == Purpose::Send
     }
 
     /// Returns whether the session is only to say what would be done.

@@ -1,13 +1,12 @@
 //! What is said in the end: of each key, of each unit, and which generation there is.
 
-use std::collections::BTreeSet;
-
-use keys_protocol::{Done, KeyOutcome, KeyResult, Message, Tell, UnitOutcome, WireError};
+use keys_protocol::{Done, KeyOutcome, KeyResult, Message, UnitOutcome, WireError};
 
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::generation::{PENDING, pending_name};
 use crate::journal::{self, Level, note};
+use crate::news::Wanted;
 use crate::next::Next;
 use crate::notify::{self, Told};
 use crate::place::PATH;
@@ -73,23 +72,23 @@ pub(crate) fn report(
         report.key(&reached(result, aftermath));
     }
     report.flush();
-    tell(&next.tell, folder, &mut |told| report.told(&told));
+    let wanted = Wanted {
+        units: next.tell.clone(),
+        landing: aftermath.landing.clone(),
+    };
+    tell(&wanted, folder, &mut |told| report.told(&told));
     report.say(&Done { generation });
     report.flush();
     report.outcome()
 }
 
 /// Tells units, and strikes what is done off the list of those that are still to be told.
-pub(crate) fn tell(
-    units: &BTreeSet<Tell>,
-    generation: Option<&Folder>,
-    each: &mut dyn FnMut(Told),
-) {
-    if units.is_empty() {
+pub(crate) fn tell(wanted: &Wanted, generation: Option<&Folder>, each: &mut dyn FnMut(Told)) {
+    if wanted.units.is_empty() && wanted.landing.is_idle() {
         return;
     }
     let pending = generation.map(|folder| folder.enter(PENDING));
-    notify::tell(units, &mut |told| {
+    notify::tell(wanted, &mut |told| {
         if let Told::Unit(result) = &told {
             journal::unit(result);
         }

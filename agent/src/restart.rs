@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use keys_protocol::{How, Signal, Tell, UnitOutcome, limits};
 
-use crate::news::{Event, Named, Units, Work};
+use crate::landing::{land, leave};
+use crate::news::{Event, Named, Units, Wanted, Work};
 use crate::systemd::{Fault, Manager};
 use crate::task::{Act, Task, Untold};
 use crate::unit::{Job, Unit, matched, trouble};
@@ -31,20 +32,22 @@ struct Target {
 }
 
 /// Says what [`restart`] would do.
-pub(crate) fn foresee(units: &Units, work: &Work) -> Result<(), Fault> {
+pub(crate) fn foresee(wanted: &Wanted, work: &Work) -> Result<(), Fault> {
     let mut manager = connect(work)?;
-    let targets = look(&mut manager, units, work)?;
+    let targets = look(&mut manager, &wanted.units, work)?;
     for target in &targets {
         work.told(&target.names, target.outcome, "");
     }
     Ok(())
 }
 
-/// Tells the units that run.
-pub(crate) fn restart(units: &Units, work: &Work) -> Result<(), Fault> {
+/// Tells the units that run, and has those of the keys follow.
+pub(crate) fn restart(wanted: &Wanted, work: &Work) -> Result<(), Fault> {
     let mut manager = connect(work)?;
-    let targets = look(&mut manager, units, work)?;
+    leave(&mut manager, &wanted.landing)?;
+    let targets = look(&mut manager, &wanted.units, work)?;
     let jobs = queue(&mut manager, targets, work)?;
+    land(&mut manager, &wanted.landing, work)?;
     wait(&mut manager, jobs, work)
 }
 
@@ -53,7 +56,7 @@ fn connect(work: &Work) -> Result<Manager, Fault> {
 }
 
 /// Asks again while there is a bus and nobody answers.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(crate) fn patiently<T>(mut ask: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     for _ in 1..TRIES {
         match ask() {
             Err(Fault::Silent(_)) => thread::sleep(PAUSE),

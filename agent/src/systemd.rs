@@ -121,12 +121,51 @@ impl Manager {
         self.ask(list, |reply| read_units(reply).map(Some))
     }
 
+    /// Has the manager read all unit files anew. It answers when it has.
+    pub(crate) fn reload(&mut self) -> Result<(), Fault> {
+        let reload = self.call("Reload");
+        self.answer(reload).map(drop)
+    }
+
+    /// Queues the start of a unit.
+    pub(crate) fn start(&mut self, name: &str) -> Result<(), Fault> {
+        self.job("StartUnit", name).map(drop)
+    }
+
+    /// Queues the stop of a unit.
+    pub(crate) fn stop(&mut self, name: &str) -> Result<(), Fault> {
+        self.job("StopUnit", name).map(drop)
+    }
+
     /// Asks whether a unit can be reloaded.
     pub(crate) fn can_reload(&mut self, unit: &Unit) -> Result<bool, Fault> {
         let get = self.property(unit, UNIT, "CanReload");
         self.ask(get, |reply| {
             Ok(reply.iter()?.next::<Variant<bool>>()?.map(|v| v.0))
         })
+    }
+
+    /// Asks for one of the lists of units that a unit has: `RequiredBy`.
+    pub(crate) fn list(&mut self, unit: &Unit, name: &str) -> Result<Vec<String>, Fault> {
+        let get = self.property(unit, UNIT, name);
+        self.ask(get, |reply| {
+            Ok(reply.iter()?.next::<Variant<Vec<String>>>()?.map(|v| v.0))
+        })
+    }
+
+    /// Asks whether a unit that is down has been up in this boot.
+    pub(crate) fn has_run(&mut self, unit: &Unit) -> Result<bool, Fault> {
+        let get = self.property(unit, UNIT, "InactiveEnterTimestampMonotonic");
+        self.ask(get, |reply| {
+            Ok(reply.iter()?.next::<Variant<u64>>()?.map(|v| v.0 > 0))
+        })
+    }
+
+    /// Forgets that a unit has failed.
+    pub(crate) fn forgive(&mut self, name: &str) -> Result<(), Fault> {
+        let forgive = self.call("ResetFailedUnit");
+        let forgive = forgive.and_then(|mut call| call.append(name).map(|()| call));
+        self.answer(forgive).map(drop)
     }
 
     /// Asks how a service ended the last time: `success`, `exit-code`, `start-limit-hit`.
@@ -139,14 +178,19 @@ impl Manager {
 
     /// Queues a job. What does not run any more is not restarted.
     pub(crate) fn queue(&mut self, unit: &Unit, task: Task) -> Result<Job, Fault> {
-        let queue = self.call(match task {
+        let member = match task {
             Task::Start => "StartUnit",
             Task::Reload => "ReloadOrTryRestartUnit",
             Task::Restart => "TryRestartUnit",
             Task::Stop => "StopUnit",
-        });
+        };
+        self.job(member, &unit.id)
+    }
+
+    fn job(&mut self, member: &str, name: &str) -> Result<Job, Fault> {
+        let queue = self.call(member);
         let queue = queue.and_then(|mut call| {
-            call.append(unit.id.as_str())?;
+            call.append(name)?;
             call.append("replace")?;
             Ok(call)
         });

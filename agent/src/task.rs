@@ -47,6 +47,10 @@ impl Act {
                 Err((UnitOutcome::NotRunning, "stopping".to_owned()))
             }
             ("loaded", Active::Deactivating) => Ok(Self::Queue(Task::Start)),
+            // About to stop: telling it would keep it up.
+            ("loaded", _) if unit.job_type == "stop" && !wanted(How::Start) => {
+                Err((UnitOutcome::NotRunning, "stopping".to_owned()))
+            }
             ("loaded", _) if rests && wanted(How::Start) => Ok(Self::Queue(Task::Start)),
             ("loaded", Active::Inactive) => Err((UnitOutcome::NotRunning, String::new())),
             ("loaded", Active::Failed) => {

@@ -37,6 +37,8 @@ mod get_plan_status;
 mod hostkeys;
 /// `keys-agent install`, by the one command of docs/install.md, on a host that has never seen it.
 mod install;
+/// Key units: activating until the key is there, active while it is, and what depends on them.
+mod key_units;
 /// Sessions that are killed and hosts that go down in the middle of a push.
 mod kills;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
