@@ -153,11 +153,9 @@ impl Callers {
 /// Sends one byte, and returns whether the other end is there. One that has not read the last yet will look anyway.
 fn ring(waiting: &UnixStream) -> bool {
     let mut waiting = waiting;
-    match waiting
-        .set_nonblocking(true)
-        .and_then(|()| waiting.write(&[b'!']))
-    {
-        Ok(_) => true,
+    let rung = waiting.set_nonblocking(true);
+    match rung.and_then(|()| waiting.write_all(b"!")) {
+        Ok(()) => true,
         Err(e) => e.kind() == io::ErrorKind::WouldBlock,
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn finish() -> Result<(), Failure> {
     let generation = inventory.generation.as_ref();
     let wanted = Wanted {
         units: generation.map_or_else(Units::new, |found| found.pending.clone()),
-        landing: Landing::of_host(&inventory).unwrap_or_else(|failure| {
+        landing: Landing::of_host(&place, &inventory).unwrap_or_else(|failure| {
             note(Level::Warning, &failure.to_string());
             Landing::default()
         }),

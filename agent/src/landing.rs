@@ -32,6 +32,8 @@ pub(crate) struct Landing {
     there: BTreeSet<UnitName>,
     /// Of keys that have left.
     leaving: BTreeSet<UnitName>,
+    /// Whether this host has units of keys at all.
+    is_kept: bool,
     /// Whether all keys of the host are there.
     is_whole: bool,
     /// Whether systemd has yet to read that there are these units.
@@ -81,13 +83,16 @@ impl Landing {
     }
 
     /// What a killed run has left.
-    pub(crate) fn of_host(inventory: &Inventory) -> Result<Self, Failure> {
+    pub(crate) fn of_host(place: &Place, inventory: &Inventory) -> Result<Self, Failure> {
         let Some((manifest, keeper)) = HostManifest::find()? else {
             return Ok(Self::default());
         };
         let there = inventory.keys().filter(|present| present.file.is_some());
         let there = there.map(|present| present.record.name.unit()).collect();
-        let landing = Self::among(there, &manifest);
+        let landing = Self {
+            complaint: refused::standing(place)?,
+            ..Self::among(there, &manifest)
+        };
         if keeper == Keeper::Administrator {
             return Ok(landing);
         }
@@ -101,6 +106,7 @@ impl Landing {
     fn among(mut there: BTreeSet<UnitName>, manifest: &HostManifest) -> Self {
         there.retain(|unit| manifest.keys.contains_key(unit));
         Self {
+            is_kept: true,
             is_whole: there.len() == manifest.keys.len(),
             there,
             leaving: manifest.leaving.clone(),
@@ -123,7 +129,7 @@ impl Landing {
     /// Whether there is nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
         let is_quiet = self.complaint == Complaint::Nothing && !self.is_news;
-        is_quiet && self.there.is_empty() && self.leaving.is_empty()
+        !self.is_kept || (is_quiet && self.there.is_empty() && self.leaving.is_empty())
     }
 }
 
@@ -146,6 +152,9 @@ pub(crate) fn leave(manager: &mut Manager, landing: &Landing) -> Result<(), Faul
 
 /// Starts the units of keys that are there. After others are told: what a key starts would be told once more.
 pub(crate) fn land(manager: &mut Manager, landing: &Landing, work: &Work) -> Result<(), Fault> {
+    if landing.is_idle() {
+        return Ok(());
+    }
     let before = patiently(|| manager.matching(PATTERN))?;
     if landing.is_news {
         patiently(|| manager.reload())?;

@@ -200,10 +200,12 @@ impl<'a> Next<'a> {
             .filter(|result| wanted.contains(&result.outcome))
     }
 
-    /// Returns whether none failed.
-    pub(crate) fn is_all_there(&self) -> bool {
+    /// Returns whether there are keys, and none that failed.
+    pub(crate) fn have_all_come(&self) -> bool {
         let failed = [KeyOutcome::Failed, KeyOutcome::FailedKept];
-        self.outcomes(&failed).next().is_none()
+        let apart = [KeyOutcome::Removed, KeyOutcome::Foreign];
+        let is_of_push = |result: &KeyResult| !apart.contains(&result.outcome);
+        self.results.iter().any(is_of_push) && self.outcomes(&failed).next().is_none()
     }
 
     /// Returns the keys that leave.

@@ -222,9 +222,9 @@ mod tests {
             how: How::Restart,
         };
         let mut lines = Vec::new();
-        let work: fn(&Units, &Work) -> Result<(), Fault> = |units, work| {
+        let work: fn(&Wanted, &Work) -> Result<(), Fault> = |wanted, work| {
             let names = ["a1.service", "a2.service"].map(|name| name.parse().unwrap());
-            let [pattern, single] = units.iter().collect::<Vec<_>>()[..] else {
+            let [pattern, single] = wanted.units.iter().collect::<Vec<_>>()[..] else {
                 panic!("two are told")
             };
             work.say(Event::Matched(pattern.clone(), names.clone().into()));
@@ -235,7 +235,11 @@ mod tests {
             }
             Ok(())
         };
-        run(&Units::from([pattern, single]), work, &mut |told| {
+        let wanted = Wanted {
+            units: Units::from([pattern, single]),
+            ..Wanted::default()
+        };
+        run(&wanted, work, &mut |told| {
             lines.push(match told {
                 Told::Done(tell) => format!("done: {}", tell.unit),
                 Told::Unit(r) => format!("{} {:?} {}", r.unit, r.outcome, r.detail),

@@ -64,6 +64,15 @@ pub(crate) fn note_down(place: &Place, push: &Push, next: &Next) -> Result<Compl
     })
 }
 
+/// Returns what there is, when nothing was pushed.
+pub(crate) fn standing(place: &Place) -> Result<Complaint, Failure> {
+    Ok(if read(place)?.is_empty() {
+        Complaint::Nothing
+    } else {
+        Complaint::Old
+    })
+}
+
 /// Says each of them, and returns whether there are any.
 pub(crate) fn complain() -> Result<bool, Failure> {
     let reasons = read(&Place::open()?)?;

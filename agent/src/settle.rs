@@ -56,8 +56,14 @@ pub(crate) fn settle(
         Err(failure) => untidy.push(failure),
     }
     untidy.extend(inventory.visible.unlink_others(place, &keys).err());
-    if HostManifest::has_place() && push.is_whole() && next.is_all_there() {
-        untidy.extend(inventory.visible.link_done(place, &keys).err());
+    if HostManifest::has_place() && push.is_whole() {
+        let visible = &inventory.visible;
+        let said = if next.have_all_come() {
+            visible.link_done(place, &keys)
+        } else {
+            visible.unlink_done(place)
+        };
+        untidy.extend(said.err());
     }
     if let (Some(old), Some(committed)) = (&inventory.generation, committed) {
         untidy.extend(move_strays(old, &committed.folder, place.group).err());

@@ -121,6 +121,15 @@ impl Visible {
         made.doing(|| format!("make the link {PATH}/{DONE}"))
     }
 
+    /// Removes that name.
+    pub(crate) fn unlink_done(&self, place: &Place) -> Result<(), Failure> {
+        if self.0.get(OsStr::new(DONE)) != Some(&Shape::Done) {
+            return Ok(());
+        }
+        let done = place.folder.unlink(DONE);
+        done.doing(|| format!("unlink {PATH}/{DONE}"))
+    }
+
     /// Removes the links that led to keys which are gone.
     pub(crate) fn unlink_others(
         &self,

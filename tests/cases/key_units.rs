@@ -472,6 +472,10 @@ fn the_file_of_nixops_is_there_once_all_keys_have_come() {
     let (_, _, strays) = session.hello().expect("a greeting");
     assert_eq!(strays, []);
     let _closed = session.close();
+    let _refused = Session::push(&host.inside(), &keys, nobody).committed();
+    assert!(!has(), "one was refused");
+    let _all = send(&host, &keys);
+    assert!(has());
     // A key of that name is a key.
     let _key = send(&host, &[("done", b"mine")]);
     assert_eq!(host.inside().read("/run/keys/done"), b"mine");
