@@ -124,17 +124,17 @@ impl Manager {
     /// Has the manager read all unit files anew. It answers when it has.
     pub(crate) fn reload(&mut self) -> Result<(), Fault> {
         let reload = self.call("Reload");
-        self.answer(reload).map(drop)
+        self.answer(reload).map(|_empty| ())
     }
 
     /// Queues the start of a unit.
     pub(crate) fn start(&mut self, name: &str) -> Result<(), Fault> {
-        self.job("StartUnit", name).map(drop)
+        self.job("StartUnit", name).map(|_job| ())
     }
 
     /// Queues the stop of a unit.
     pub(crate) fn stop(&mut self, name: &str) -> Result<(), Fault> {
-        self.job("StopUnit", name).map(drop)
+        self.job("StopUnit", name).map(|_job| ())
     }
 
     /// Asks whether a unit can be reloaded.
@@ -165,7 +165,7 @@ impl Manager {
     pub(crate) fn forgive(&mut self, name: &str) -> Result<(), Fault> {
         let forgive = self.call("ResetFailedUnit");
         let forgive = forgive.and_then(|mut call| call.append(name).map(|()| call));
-        self.answer(forgive).map(drop)
+        self.answer(forgive).map(|_empty| ())
     }
 
     /// Asks how a service ended the last time: `success`, `exit-code`, `start-limit-hit`.
