@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::manifest::{Manifest, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
-use crate::select::Selection;
+use crate::select::{Hosts, Selection};
 use crate::volatile::Made;
 
 /// Sends secrets to hosts that must never have them on disk.
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Recipients(RecipientsArgs),
     /// Give a sealed Vault its key shares
     Unseal(UnsealArgs),
+    /// Remove the keys from hosts, and tell the units that use them
+    Wipe(WipeArgs),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -163,6 +165,21 @@ pub(crate) struct RecipientsArgs {
     pub(crate) selection: Selection,
 }
 
+#[derive(Args)]
+pub(crate) struct WipeArgs {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+    /// Remove the keys of other manifests, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would be removed; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Globals {
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
@@ -206,6 +223,26 @@ impl SendArgs {
             settings.parallel = parallel.into();
         }
         Arc::new(settings)
+    }
+}
+
+impl WipeArgs {
+    pub(crate) fn purpose(&self) -> Purpose {
+        if self.dry_run {
+            Purpose::Plan
+        } else {
+            Purpose::Send
+        }
+    }
+
+    /// How a push of no keys treats what it finds.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            purpose: self.purpose(),
+            take_over: self.all,
+            prune_all: true,
+            ..Rules::asking()
+        }
     }
 }
 

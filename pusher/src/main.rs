@@ -32,6 +32,7 @@ mod stream;
 mod terminal;
 mod unseal;
 mod volatile;
+mod wipe;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -123,6 +124,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args),
         Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
         Command::Unseal(args) => unseal::unseal(globals, args).await,
+        Command::Wipe(args) => wipe::wipe(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.
