@@ -1,4 +1,4 @@
-//! The host keys that the user's known_hosts files hold for a host, as OpenSSH itself finds them.
+//! The host keys that the user's `known_hosts` files hold for a host, as OpenSSH itself finds them.
 
 use std::ffi::OsStr;
 use std::process::{Output, Stdio};

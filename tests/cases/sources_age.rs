@@ -448,6 +448,7 @@ fn only_plugins_that_the_manifest_names_are_run_from_absolute_folders() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_plugin_asks_on_the_terminal_and_is_told_nothing_that_it_should_not_see() {
     let mut operator = Operator::new();
     let vector = Vector::read("x25519");

@@ -141,20 +141,19 @@ impl Plugin {
 
 /// Lets the user choose: the first word means yes, the second, if there is one, no.
 fn confirm(text: &str, asked: &Stanza, running: &mut Running) -> Result<(), Failure> {
-    let words: Vec<String> = asked
-        .args
-        .iter()
-        .map(|word| BASE64_STANDARD_NO_PAD.decode(word).unwrap_or_default())
-        .map(|word| question::shown(&word))
-        .collect();
-    let choices = match words.as_slice() {
-        [] => return running.send("fail", &[], &[]),
-        [yes] => format!("y: {yes}"),
-        [yes, no, ..] => format!("y: {yes}, n: {no}"),
+    let word = |word: &String| BASE64_STANDARD_NO_PAD.decode(word);
+    let words: Result<Vec<Vec<u8>>, _> = asked.args.iter().map(word).collect();
+    let choices = match words.as_deref() {
+        Ok([yes]) => format!("y: {}", question::shown(yes)),
+        Ok([yes, no, ..]) => {
+            let (yes, no) = (question::shown(yes), question::shown(no));
+            format!("y: {yes}, n: {no}")
+        }
+        Ok([]) | Err(_) => return running.send("fail", &[], &[]),
     };
     match question::line(&format!("{text} ({choices}): ")).as_deref() {
         Ok("y") => running.send("ok", &["yes"], &[]),
-        Ok("n") if words.len() > 1 => running.send("ok", &["no"], &[]),
+        Ok("n") if asked.args.len() > 1 => running.send("ok", &["no"], &[]),
         _ => running.send("fail", &[], &[]),
     }
 }

@@ -85,7 +85,7 @@ impl Running {
             text.extend_from_slice(line);
             text.push(b'\n');
         }
-        if body.len() % COLUMNS == 0 {
+        if body.len().is_multiple_of(COLUMNS) {
             text.push(b'\n');
         }
         let sent = self.stdin.as_mut().map(|stdin| stdin.write_all(&text));
