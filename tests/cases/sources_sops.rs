@@ -76,7 +76,7 @@ fn gpg_runs_once_for_a_file_and_sees_no_secret_of_ours() {
         .env("SOPS_GPG_EXEC", wrapped)
         .env("VAULT_TOKEN", "c4nary")
         .env("BAO_TOKEN", "c4nary")
-        .env("SOPS_AGE_KEY", "c4nary")
+        .env("SOPS_AGE_KEY", "# c4nary")
         .env("AGE_X", "c4nary");
     let keys: String = ["a", "b", "c"]
         .map(|name| {
@@ -339,6 +339,15 @@ fn a_transit_recipient_is_opened_by_the_configured_vault() {
     here.operator.env("VAULT_ADDR", address);
     gets(&here.operator, "first");
     let token = here.vault.token("default", "1h");
+    here.operator.env("VAULT_TOKEN", token);
+    fails(
+        &here.operator,
+        "no mount `transit/`, or none that the token may use (403)",
+    );
+    // One that can see the engine.
+    let policy = "path \"transit/keys/k\" { capabilities = [\"read\"] }";
+    here.vault.policy("looker", policy);
+    let token = here.vault.token("looker", "1h");
     here.operator.env("VAULT_TOKEN", token);
     fails(&here.operator, "permission denied (403)");
     fails(&here.operator, "no `update` on transit/decrypt/k");
