@@ -98,13 +98,7 @@ impl Bench {
             let name = format!("f{file}.yaml");
             self.file(&name, KEYS);
             let path = self.operator.path(&name);
-            let sops = self.sops.command(&[]);
-            write!(
-                line,
-                " && {:?} decrypt {path:?} >/dev/null",
-                sops.get_program()
-            )
-            .expect("memory");
+            write!(line, " && \"$0\" decrypt {path:?} >/dev/null").expect("memory");
             for key in 0..KEYS {
                 writeln!(
                     sources,
@@ -115,24 +109,10 @@ impl Bench {
         }
         self.manifest("id = \"bench\"\n[hosts.pigeon]\n", &sources);
         let pairs = (0..PAIRS).map(|_| {
-            let mut theirs = Command::new("sh");
-            theirs.args(["-c", &line]);
-            let environment = self.sops.command(&[]);
-            theirs.envs(
-                environment
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            );
+            let theirs = in_shell(&line, &self.sops.command(&[]));
             // A plan that has something to do ends with 2.
-            let mut ours = Command::new("sh");
             let plan = self.operator.command(&["plan"]);
-            ours.args(["-c", "\"$0\" plan >/dev/null; test $? = 2"])
-                .arg(plan.get_program());
-            ours.envs(
-                plan.get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            );
-            ours.current_dir(self.operator.path(""));
+            let ours = in_shell("\"$0\" plan >/dev/null; test $? = 2", &plan);
             (cost(&theirs), cost(&ours))
         });
         let (ratio, ours) = median(pairs.collect());
@@ -166,6 +146,19 @@ impl Bench {
             identity.display()
         ));
     }
+}
+
+/// A line of shell in the environment and folder of a command, whose program is `$0`.
+fn in_shell(line: &str, of: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).arg(of.get_program()).envs(
+        of.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    if let Some(folder) = of.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
 }
 
 /// Runs a command by way of ourselves.

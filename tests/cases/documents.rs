@@ -243,24 +243,19 @@ fn yaml_value(dice: &mut Dice, depth: usize, text: &mut String) {
         6 => {
             let name = dice.below(1 << 30);
             let value = dice.pick(&SCALARS[..12]);
-            writeln!(
-                text,
-                "\n{indent}one: &n{name} {value}\n{indent}two: *n{name}"
-            )
-            .unwrap();
+            let two = format!("{indent}two: *n{name}");
+            writeln!(text, "\n{indent}one: &n{name} {value}\n{two}").unwrap();
         }
         7 => {
             let name = dice.below(1 << 30);
             writeln!(text, "\n{indent}base: &m{name} {{p: q, r: 1}}\n{indent}like: *m{name}\n{indent}more:\n{indent}    <<: *m{name}\n{indent}    s: t").unwrap();
         }
         8 => writeln!(text, " {}", "long ".repeat(1 + dice.below(300)).trim_end()).unwrap(),
-        9 => writeln!(
-            text,
-            " {} # {}",
-            dice.pick(&["plain", "7", "'q'"]),
-            dice.pick(&["plain", "secret"])
-        )
-        .unwrap(),
+        9 => {
+            let value = dice.pick(&["plain", "7", "'q'"]);
+            let note = dice.pick(&["plain", "secret"]);
+            writeln!(text, " {value} # {note}").unwrap();
+        }
         10 => writeln!(text, " {}", quoted(dice.pick(&WORDS))).unwrap(),
         _ => writeln!(text, " {}", dice.pick(&SCALARS)).unwrap(),
     }

@@ -145,8 +145,8 @@ impl<'de> Deserialize<'de> for Names {
             _ => return Err(serde::de::Error::custom("a text or a list is wanted")),
         };
         let parts = names.iter().flat_map(|name| name.split(',')).map(str::trim);
-        let named = parts.filter(|part| !part.is_empty()).map(str::to_owned);
-        Ok(Self(named.collect()))
+        let parts = parts.filter(|part| !part.is_empty()).map(str::to_owned);
+        Ok(Self(parts.collect()))
     }
 }
 
@@ -205,15 +205,7 @@ impl GroupTable {
                 .iter()
                 .map(|name| pgp(name.replace(' ', ""))),
         );
-        for key in list(self.kms.as_ref()) {
-            let role = key.role.as_deref().filter(|role| !role.is_empty());
-            let arn = role.map_or_else(|| key.arn.clone(), |role| format!("{}+{role}", key.arn));
-            group.push(kms(
-                &arn,
-                &context(key.context.as_ref()),
-                key.aws_profile.as_deref(),
-            ));
-        }
+        group.extend(list(self.kms.as_ref()).iter().map(KmsTable::read));
         group.extend(
             list(self.gcp_kms.as_ref())
                 .iter()
@@ -225,16 +217,31 @@ impl GroupTable {
                 .map(|key| Recipient::new("hckms", &key.key_id)),
         );
         let azure_keys = list(self.azure_keyvault.as_ref()).iter();
-        group.extend(azure_keys.map(|key| {
-            azure(&format!(
-                "{}/keys/{}/{}",
-                key.vault_url, key.key, key.version
-            ))
-        }));
+        group.extend(azure_keys.map(AzureTable::read));
         for uri in list(self.hc_vault.as_ref()) {
             group.push(transit(uri)?);
         }
         Ok(group)
+    }
+}
+
+impl KmsTable {
+    fn read(&self) -> Recipient {
+        let role = self.role.as_deref().filter(|role| !role.is_empty());
+        let arn = role.map_or_else(|| self.arn.clone(), |role| format!("{}+{role}", self.arn));
+        let context = context(self.context.as_ref());
+        kms(&arn, &context, self.aws_profile.as_deref())
+    }
+}
+
+impl AzureTable {
+    fn read(&self) -> Recipient {
+        let Self {
+            vault_url,
+            key,
+            version,
+        } = self;
+        azure(&format!("{vault_url}/keys/{key}/{version}"))
     }
 }
 
