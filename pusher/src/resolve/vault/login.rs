@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::identity::read_private;
+use crate::terminal;
 
 use super::auth::{AppRole, Auth, Cert, Jwt, Proof, RoleId, SecretId, UserPass};
 use super::call::Call;
@@ -94,8 +95,8 @@ async fn prompt(site: Site<'_>, what: &str) -> Result<Secret, Failure> {
     let _terminal = site.terminal.lock().await;
     let question = format!("{what}: ");
     crate::resolve::blocking(move || {
-        rpassword::prompt_password(question)
-            .map(|text| Secret::new(text.into_bytes()))
+        terminal::ask(&question)
+            .map(|text| Secret::copy_of(text.as_bytes()))
             .map_err(|e| {
                 Failure::source(format!("cannot ask for the password: {e}"))
                     .hint("without a terminal: `password_file` or `password_command`")
