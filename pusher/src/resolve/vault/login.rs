@@ -10,11 +10,11 @@ use crate::terminal;
 
 use super::auth::{AppRole, Auth, Cert, Jwt, Proof, RoleId, SecretId, UserPass};
 use super::call::Call;
-use super::helper;
 use super::reach::{Agent, Reach};
 use super::server::Server;
 use super::site::Site;
 use super::token::{End, Token};
+use super::token_helper;
 use super::wrapping;
 
 /// The largest token, secret id, JWT or password.
@@ -63,7 +63,7 @@ async fn usual(site: Site<'_>) -> Result<Option<Secret>, Failure> {
         return Ok(None);
     }
     match site.token()? {
-        None => helper::token(site).await,
+        None => token_helper::token(site).await,
         token => Ok(token),
     }
 }
