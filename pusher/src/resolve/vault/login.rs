@@ -6,14 +6,15 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::identity::read_private;
+use crate::terminal;
 
 use super::auth::{AppRole, Auth, Cert, Jwt, Proof, RoleId, SecretId, UserPass};
 use super::call::Call;
-use super::helper;
 use super::reach::{Agent, Reach};
 use super::server::Server;
 use super::site::Site;
 use super::token::{End, Token};
+use super::token_helper;
 use super::wrapping;
 
 /// The largest token, secret id, JWT or password.
@@ -62,7 +63,7 @@ async fn usual(site: Site<'_>) -> Result<Option<Secret>, Failure> {
         return Ok(None);
     }
     match site.token()? {
-        None => helper::token(site).await,
+        None => token_helper::token(site).await,
         token => Ok(token),
     }
 }
@@ -94,8 +95,8 @@ async fn prompt(site: Site<'_>, what: &str) -> Result<Secret, Failure> {
     let _terminal = site.terminal.lock().await;
     let question = format!("{what}: ");
     crate::resolve::blocking(move || {
-        rpassword::prompt_password(question)
-            .map(|text| Secret::new(text.into_bytes()))
+        terminal::ask(&question)
+            .map(|text| Secret::copy_of(text.as_bytes()))
             .map_err(|e| {
                 Failure::source(format!("cannot ask for the password: {e}"))
                     .hint("without a terminal: `password_file` or `password_command`")
