@@ -124,7 +124,7 @@ impl Report<'_> {
     fn left(&self) -> Vec<Named> {
         let all = self.left.iter();
         all.flat_map(|(tell, names)| {
-            names.iter().map(|name| Named {
+            names.iter().map(move |name| Named {
                 tell: tell.clone(),
                 name: name.clone(),
             })
