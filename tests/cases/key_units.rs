@@ -85,6 +85,10 @@ fn dependents_of_every_kind_follow_the_key() {
         dependents(&host);
         let _first = send(&host, &[("a", b"1"), ("b", b"1")]);
         becomes(&host, "a-key.service", "active");
+        assert_eq!(
+            host.inside().access("/etc/keys/host.json"),
+            "root:root 0600"
+        );
         host.reboot();
         all_wait(&host);
         // Whatever is done to systemd and the agent meanwhile, they go on waiting.
@@ -307,7 +311,7 @@ fn a_thousand_units_wait_for_nothing_and_become_active_together() {
         });
         let idle = cost(&host);
         println!("{release:?}: {COUNT} units wait at {idle} ticks in 5 s");
-        assert!(idle <= 5, "{idle} ticks");
+        assert!(idle <= 25, "{idle} ticks");
         let start = Instant::now();
         let _landed = send(&host, &keys);
         all_active(&host, COUNT, "all active that waited", start);
