@@ -472,7 +472,7 @@ mod tests {
             "user = 'x'",
             "keys.toml:6:1: keys.a: unknown field `user`\n\
              known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
-             start_units, stop_units",
+             start_units, stop_units, on_change",
         );
         check(
             "[ssh]\n\"\\u001b]52;c;x\\u0007\" = 1",
@@ -512,7 +512,7 @@ mod tests {
             "keys.a.b = 1",
             "keys.toml:1:8: keys.a: unknown field `b`\n\
              known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
-             start_units, stop_units",
+             start_units, stop_units, on_change",
         );
     }
 

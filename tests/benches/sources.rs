@@ -98,7 +98,7 @@ impl Bench {
             let name = format!("f{file}.yaml");
             self.file(&name, KEYS);
             let path = self.operator.path(&name);
-            write!(line, " && \"$0\" decrypt {path:?} >/dev/null").expect("memory");
+            write!(line, " && \"$0\" decrypt '{}' >/dev/null", path.display()).expect("memory");
             for key in 0..KEYS {
                 writeln!(
                     sources,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, limits};
 
-use super::document::{Document, HostTable, KeyTable, Place};
+use super::document::{Document, HostTable, KeyTable, OnChange, Place};
 use super::problem::Problem;
 use super::tree::Bare;
 use super::{Host, Key, Sudo, refer};
@@ -201,11 +201,11 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
         group: table.group.clone().unwrap_or_else(Principal::root),
         mode,
         public,
-        tells: tells(table)?,
+        tells: tells(name, table)?,
     })
 }
 
-fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
+fn tells(name: &KeyName, table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     for (index, unit) in table.reload_units.iter().enumerate() {
         if table.restart_units.contains(unit) {
             let hint = "one of them is enough: what restarts need not reload";
@@ -226,7 +226,7 @@ fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
             return Err(problem.inside("signal_units"));
         }
     }
-    let tells: BTreeSet<Tell> = all_tells(table).collect();
+    let tells: BTreeSet<Tell> = all_tells(name, table).collect();
     if tells.len() > limits::UNITS_PER_KEY as usize {
         let most = limits::UNITS_PER_KEY;
         return Err(Problem::new(format!(
@@ -237,7 +237,7 @@ fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     Ok(tells)
 }
 
-fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
+fn all_tells(name: &KeyName, table: &KeyTable) -> impl Iterator<Item = Tell> {
     let all = |units: &[UnitPattern], how| -> Vec<Tell> {
         let units = units.iter().cloned();
         units.map(|unit| Tell { unit, how }).collect()
@@ -253,8 +253,13 @@ fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
     let restarts = all(&table.restart_units, How::Restart);
     let reloads = all(&table.reload_units, How::Reload);
     let stops = all(&table.stop_units, How::Stop);
+    // systemd restarts with a unit what is bound to it.
+    let own = table.on_change.map(|OnChange::RestartDependents| Tell {
+        unit: name.unit().into(),
+        how: How::Restart,
+    });
     let lists = [restarts, reloads, stops].into_iter().flatten();
-    lists.chain(signals).chain(starts)
+    lists.chain(signals).chain(starts).chain(own)
 }
 
 /// Refuses two keys that cannot be on one host together.
