@@ -5,7 +5,6 @@ mod check;
 mod cli;
 mod deliver;
 mod ending;
-mod environment;
 mod failure;
 mod folder;
 mod get;

@@ -1,5 +1,6 @@
 //! Programs that we start: where they are, and what they do not get to see.
 
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,17 @@ use crate::failure::Failure;
 
 /// Variables that hold a secret of ours, which no child needs to see.
 pub(crate) const OURS: [&str; 3] = ["VAULT_TOKEN", "BAO_TOKEN", "SOPS_AGE_KEY"];
+
+/// Prefixes of variables that hold secrets, or say where they are.
+const PREFIXES: [&str; 4] = ["VAULT_", "BAO_", "SOPS_", "AGE_"];
+
+/// Returns the names of those variables. A program that needs none of our secrets must not be the way they leak.
+pub(crate) fn with_secrets() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_str();
+        name.is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    })
+}
 
 /// Returns the absolute path of the program `name`, which holds no `/`: from PATH, but of that only what is absolute. So
 /// the current folder is never searched.

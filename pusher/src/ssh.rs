@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::ending::Ending;
-use crate::environment;
 use crate::host::Destination;
 use crate::host_key::HostKey;
 use crate::manifest::{Host, SshSettings, Sudo};
+use crate::program;
 
 pub(crate) use pipe::{Incoming, Outgoing};
 
@@ -201,7 +201,7 @@ fn base(settings: &SshSettings, pinned: Option<&HostKey>, asking: Asking) -> io:
         ssh.args(pin(key)?);
     }
     // `SendEnv *` in a user's configuration cannot be undone on the command line.
-    for name in environment::ours() {
+    for name in program::with_secrets() {
         ssh.env_remove(name);
     }
     ssh.stdin(Stdio::piped())

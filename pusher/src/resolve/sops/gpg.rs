@@ -11,7 +11,6 @@ use nix::unistd::ttyname;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::environment;
 use crate::failure::Failure;
 use crate::program;
 use crate::resolve::Terminal;
@@ -40,7 +39,7 @@ pub(super) async fn open(message: &str, most: u64, terminal: &Terminal) -> Resul
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    for name in environment::ours() {
+    for name in program::with_secrets() {
         command.env_remove(name);
     }
     if let (None, Some(name)) = (std::env::var_os("GPG_TTY"), terminal_name()) {

@@ -12,7 +12,6 @@ use keys_sops::{Document, Error, Format, Kind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::process::Command;
 
-use crate::environment;
 use crate::failure::Failure;
 use crate::program;
 use crate::resolve::child::{Ended, Group, Running};
@@ -179,7 +178,7 @@ fn sops(path: &Path, settings: &Settings) -> Result<Command, Failure> {
         command.current_dir(folder);
     }
     let vault = Transit::configured(settings)?;
-    for name in environment::ours() {
+    for name in program::with_secrets() {
         let needed = match name.to_str() {
             Some(text) if text.starts_with("VAULT_") => vault.is_some(),
             Some(text) => text.starts_with("SOPS_"),
