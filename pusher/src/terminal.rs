@@ -18,7 +18,10 @@ pub(crate) fn ask(question: &str) -> io::Result<Zeroizing<String>> {
     let mut terminal = File::options().read(true).write(true).open(TERMINAL)?;
     let found = tcgetattr(&terminal)?;
     let mut quiet = found.clone();
-    quiet.local_flags.remove(LocalFlags::ECHO);
+    // As rpassword will have it, which takes Ctrl-C for a character.
+    quiet
+        .local_flags
+        .remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
     *AS_FOUND.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     let _restored = Restored;
     // Before the question, which rpassword would print first: whoever answers at once would be shown.

@@ -135,8 +135,9 @@ impl Talk {
         let mut rest = Vec::new();
         self.shown.read_to_end(&mut rest).unwrap();
         drop(self.typed);
-        assert!(self.script.wait().unwrap().success(), "{}", self.seen);
-        self.seen + &String::from_utf8_lossy(&rest)
+        let seen = self.seen + &String::from_utf8_lossy(&rest);
+        assert!(self.script.wait().unwrap().success(), "{seen}");
+        seen
     }
 }
 
