@@ -49,6 +49,8 @@ mod manifests;
 mod maps;
 /// `keys-mount.service`: memory at /run/keys that cannot be swapped, whatever was there before.
 mod mount;
+/// The NixOS modules, evaluated by a real Nix: their options, what they refuse, and the manifests that come out.
+mod nixos;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
 /// Secrets that are typed.
