@@ -34,18 +34,50 @@ fn keys(name: &str) -> &'static Value {
 /// Options of others' declarations, with what they must be: name, type, default.
 const RELIED_ON: &[(&str, &str, &str)] = &[
     ("deployment.keys", "attribute set of (submodule)", "{}"),
-    ("deployment.keys.<name>.name", "string", "the attribute's name"),
+    (
+        "deployment.keys.<name>.name",
+        "string",
+        "the attribute's name",
+    ),
     ("deployment.keys.<name>.text", "null or string", "null"),
-    ("deployment.keys.<name>.keyCommand", "null or (list of string)", "null"),
-    ("deployment.keys.<name>.keyFile", "null or absolute path", "null"),
-    ("deployment.keys.<name>.destDir", "absolute path", "\"/run/keys\""),
-    ("deployment.keys.<name>.path", "absolute path", "DESTDIR/NAME"),
+    (
+        "deployment.keys.<name>.keyCommand",
+        "null or (list of string)",
+        "null",
+    ),
+    (
+        "deployment.keys.<name>.keyFile",
+        "null or absolute path",
+        "null",
+    ),
+    (
+        "deployment.keys.<name>.destDir",
+        "absolute path",
+        "\"/run/keys\"",
+    ),
+    (
+        "deployment.keys.<name>.path",
+        "absolute path",
+        "DESTDIR/NAME",
+    ),
     ("deployment.keys.<name>.user", "string", "\"root\""),
     ("deployment.keys.<name>.group", "string", "\"root\""),
     ("deployment.keys.<name>.permissions", "string", "\"0600\""),
-    ("deployment.keys.<name>.uploadAt", "one of \"pre-activation\", \"post-activation\"", "\"pre-activation\""),
-    ("deployment.keys.<name>.service", "string", "NAME-key.service"),
-    ("deployment.keys.<name>.environment", "attribute set of string", "{}"),
+    (
+        "deployment.keys.<name>.uploadAt",
+        "one of \"pre-activation\", \"post-activation\"",
+        "\"pre-activation\"",
+    ),
+    (
+        "deployment.keys.<name>.service",
+        "string",
+        "NAME-key.service",
+    ),
+    (
+        "deployment.keys.<name>.environment",
+        "attribute set of string",
+        "{}",
+    ),
     ("sops.secrets", "attribute set of (submodule)", "{}"),
     ("sops.templates", "attribute set of (submodule)", "{}"),
     ("sops.placeholder", "attribute set of string", "{}"),
@@ -54,41 +86,101 @@ const RELIED_ON: &[(&str, &str, &str)] = &[
     ("sops.defaultSopsKey", "null or string", "null"),
     ("sops.validateSopsFiles", "boolean", "true"),
     ("sops.keepGenerations", "unsigned integer, meaning >=0", "1"),
-    ("sops.log", "list of (one of \"keyImport\", \"secretChanges\")", "[\"keyImport\",\"secretChanges\"]"),
-    ("sops.environment", "attribute set of (string or absolute path)", "{}"),
+    (
+        "sops.log",
+        "list of (one of \"keyImport\", \"secretChanges\")",
+        "[\"keyImport\",\"secretChanges\"]",
+    ),
+    (
+        "sops.environment",
+        "attribute set of (string or absolute path)",
+        "{}",
+    ),
     ("sops.package", "package", ""),
     ("sops.validationPackage", "package", ""),
     ("sops.useTmpfs", "boolean", "false"),
-    ("sops.useSystemdActivation", "boolean", "whether sysusers or userborn is used"),
+    (
+        "sops.useSystemdActivation",
+        "boolean",
+        "whether sysusers or userborn is used",
+    ),
     ("sops.age.keyFile", "null or absolute path", "null"),
     ("sops.age.plugins", "list of package", "[]"),
     ("sops.age.generateKey", "boolean", "false"),
-    ("sops.age.sshKeyPaths", "list of absolute path", "the ed25519 host keys of sshd"),
+    (
+        "sops.age.sshKeyPaths",
+        "list of absolute path",
+        "the ed25519 host keys of sshd",
+    ),
     ("sops.gnupg.home", "null or string", "null"),
-    ("sops.gnupg.sshKeyPaths", "list of absolute path", "the RSA host keys of sshd"),
+    (
+        "sops.gnupg.sshKeyPaths",
+        "list of absolute path",
+        "the RSA host keys of sshd",
+    ),
     ("sops.gnupg.package", "package", ""),
     ("sops.secrets.<name>.name", "string", "the attribute's name"),
-    ("sops.secrets.<name>.key", "string", "config.sops.defaultSopsKey, or the attribute's name"),
+    (
+        "sops.secrets.<name>.key",
+        "string",
+        "config.sops.defaultSopsKey, or the attribute's name",
+    ),
     ("sops.secrets.<name>.path", "string", "/run/secrets/NAME"),
-    ("sops.secrets.<name>.format", "one of \"yaml\", \"json\", \"binary\", \"dotenv\", \"ini\"", "config.sops.defaultSopsFormat"),
+    (
+        "sops.secrets.<name>.format",
+        "one of \"yaml\", \"json\", \"binary\", \"dotenv\", \"ini\"",
+        "config.sops.defaultSopsFormat",
+    ),
     ("sops.secrets.<name>.mode", "string", "\"0400\""),
     ("sops.secrets.<name>.owner", "null or string", "null"),
     ("sops.secrets.<name>.uid", "null or signed integer", "0"),
-    ("sops.secrets.<name>.group", "null or string", "the group of the owner"),
+    (
+        "sops.secrets.<name>.group",
+        "null or string",
+        "the group of the owner",
+    ),
     ("sops.secrets.<name>.gid", "null or signed integer", "0"),
-    ("sops.secrets.<name>.sopsFile", "absolute path", "config.sops.defaultSopsFile"),
-    ("sops.secrets.<name>.sopsFileHash", "string", "the SHA-256 of the file"),
+    (
+        "sops.secrets.<name>.sopsFile",
+        "absolute path",
+        "config.sops.defaultSopsFile",
+    ),
+    (
+        "sops.secrets.<name>.sopsFileHash",
+        "string",
+        "the SHA-256 of the file",
+    ),
     ("sops.secrets.<name>.restartUnits", "list of string", "[]"),
     ("sops.secrets.<name>.reloadUnits", "list of string", "[]"),
     ("sops.secrets.<name>.neededForUsers", "boolean", "false"),
-    ("sops.templates.<name>.name", "string", "the attribute's name"),
-    ("sops.templates.<name>.path", "string", "/run/secrets/rendered/NAME"),
-    ("sops.templates.<name>.content", "strings concatenated with \"\\n\"", "\"\""),
-    ("sops.templates.<name>.file", "absolute path", "a file that holds the content"),
+    (
+        "sops.templates.<name>.name",
+        "string",
+        "the attribute's name",
+    ),
+    (
+        "sops.templates.<name>.path",
+        "string",
+        "/run/secrets/rendered/NAME",
+    ),
+    (
+        "sops.templates.<name>.content",
+        "strings concatenated with \"\\n\"",
+        "\"\"",
+    ),
+    (
+        "sops.templates.<name>.file",
+        "absolute path",
+        "a file that holds the content",
+    ),
     ("sops.templates.<name>.mode", "string", "\"0400\""),
     ("sops.templates.<name>.owner", "null or string", "null"),
     ("sops.templates.<name>.uid", "null or signed integer", "0"),
-    ("sops.templates.<name>.group", "null or string", "the group of the owner"),
+    (
+        "sops.templates.<name>.group",
+        "null or string",
+        "the group of the owner",
+    ),
     ("sops.templates.<name>.gid", "null or signed integer", "0"),
     ("sops.templates.<name>.restartUnits", "list of string", "[]"),
     ("sops.templates.<name>.reloadUnits", "list of string", "[]"),
@@ -98,12 +190,24 @@ const RELIED_ON: &[(&str, &str, &str)] = &[
     ("age.secrets.<name>.path", "string", "/run/agenix/NAME"),
     ("age.secrets.<name>.mode", "string", "\"0400\""),
     ("age.secrets.<name>.owner", "string", "\"0\""),
-    ("age.secrets.<name>.group", "string", "the group of the owner, or \"0\""),
+    (
+        "age.secrets.<name>.group",
+        "string",
+        "the group of the owner, or \"0\"",
+    ),
     ("age.secrets.<name>.symlink", "boolean", "true"),
     ("age.ageBin", "string", "\"age\""),
     ("age.secretsDir", "absolute path", "\"/run/agenix\""),
-    ("age.secretsMountPoint", "absolute path", "\"/run/agenix.d\""),
-    ("age.identityPaths", "list of absolute path", "the RSA and ed25519 host keys of sshd"),
+    (
+        "age.secretsMountPoint",
+        "absolute path",
+        "\"/run/agenix.d\"",
+    ),
+    (
+        "age.identityPaths",
+        "list of absolute path",
+        "the RSA and ed25519 host keys of sshd",
+    ),
 ];
 
 #[test]
@@ -316,7 +420,8 @@ fn what_cannot_be_is_an_error_of_the_evaluation() {
 
 #[test]
 fn deployment_keys_become_these_keys() {
-    let prompting = |argv: &[&str]| json!({ "command": { "argv": argv, "prompts": true, "timeout": "10m" } });
+    let prompting =
+        |argv: &[&str]| json!({ "command": { "argv": argv, "prompts": true, "timeout": "10m" } });
     let mut lighthouse = prompting(&["pass", "show", "lighthouse"]);
     lighthouse["command"]["env"] = json!({ "PASSWORD_STORE_DIR": "/secrets" });
     assert_eq!(
@@ -506,7 +611,9 @@ fn the_units_of_the_modules_run_on_a_booted_host() {
     let host = Host::boot("pigeon", Release::Trixie);
     let folder = PROGRAM.rsplit_once('/').expect("a path").0;
     let _made = host
-        .run(&format!("mkdir -p {folder} /usr/local/bin && groupadd --gid 96 keys"))
+        .run(&format!(
+            "mkdir -p {folder} /usr/local/bin && groupadd --gid 96 keys"
+        ))
         .succeeded();
     host.inside().install(&lab::binary("keys-agent"), PROGRAM);
     host.inside()
@@ -573,7 +680,11 @@ fn entry(option: &Value) -> String {
         _ if option["default"].is_null() => "none".to_owned(),
         default if default.starts_with(|c: char| c.is_ascii_alphabetic()) => {
             let is_json = serde_json::from_str::<Value>(default).is_ok();
-            if is_json { format!("`{default}`") } else { default.to_owned() }
+            if is_json {
+                format!("`{default}`")
+            } else {
+                default.to_owned()
+            }
         }
         default => format!("`{default}`"),
     };

@@ -39,8 +39,14 @@ impl Nix {
     pub fn shows(&self, folder: &Path, path: &str) {
         let at = self.tree.path(path);
         fs::create_dir_all(&at).expect("the tree can be written");
-        mount(Some(folder), &at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .unwrap_or_else(|e| panic!("{} at {}: {e}", folder.display(), at.display()));
+        mount(
+            Some(folder),
+            &at,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap_or_else(|e| panic!("{} at {}: {e}", folder.display(), at.display()));
     }
 
     /// Returns its root.
