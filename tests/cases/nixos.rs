@@ -533,6 +533,15 @@ fn age_secrets_become_these_keys() {
         host["uses"],
         json!({ "tailscale": "/run/agenix/tailscale", "backup": "/var/lib/backup/.env", "renamed": "/run/agenix/passwords/root" })
     );
+    let to = |name: &str| json!({ "L": { "argument": format!("/run/keys/{name}") } });
+    assert_eq!(
+        host["tmpfiles"]["keys-links"],
+        json!({
+            "/run/agenix/tailscale": to("tailscale"),
+            "/var/lib/backup/.env": to("backup"),
+            "/run/agenix/passwords/root": to("passwords/root"),
+        })
+    );
 }
 
 /// The real parser takes every manifest that an evaluation without errors gives.
