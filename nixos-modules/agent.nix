@@ -138,6 +138,12 @@ in
 
     services.keys.checks = [
       {
+        assertion =
+          cfg.memory == "ramfs"
+          || builtins.compareVersions (config.boot.kernelPackages.kernel.version or "6.4") "6.4" >= 0;
+        message = "services.keys.agent.memory: a tmpfs that cannot be swapped takes Linux 6.4";
+      }
+      {
         assertion = !builtins.elem cfg.user (config.users.groups.keys.members or [ ]);
         message = "services.keys.agent.user: ${cfg.user} may not be in the group keys, or it could read what it sends";
       }

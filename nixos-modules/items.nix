@@ -98,6 +98,19 @@ in
 
   config = {
     services.keys.checks = import ./checks.nix { inherit lib config; };
+    # Named at a switch, without holding it up: what waits for a key waits by itself. At boot nothing is there yet.
+    system.activationScripts = lib.mkIf (cfg.items != { }) {
+      keys = {
+        supportsDryActivation = true;
+        text = ''
+          if [ -n "''${NIXOS_ACTION-}" ]; then
+            for key in ${builtins.concatStringsSep " " (map (item: item.name) (builtins.attrValues cfg.items))}; do
+              [ -e "${key.folder}/$key" ] || echo "keys: $key is declared and not on this host: keys send" >&2
+            done
+          fi
+        '';
+      };
+    };
     systemd.tmpfiles.settings = lib.mkIf (links != [ ]) { "keys-links" = builtins.listToAttrs links; };
   };
 }

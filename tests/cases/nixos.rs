@@ -296,7 +296,7 @@ fn a_login_of_its_own_is_let_in_by_socket_and_agent() {
 #[test]
 fn a_host_that_uses_nothing_of_the_modules_is_as_it_was() {
     let host = fixture("none");
-    for field in ["units", "tmpfiles", "filesystems", "users"] {
+    for field in ["units", "activation", "tmpfiles", "filesystems", "users"] {
         assert_eq!(host[field], json!({}), "{field}");
     }
     for field in ["groups", "packages", "refused"] {
@@ -589,7 +589,21 @@ fn what_nix_declares_is_what_is_sent() {
     assert_eq!(fixture("sent")["refused"], json!([]));
     let manifest = &fixture("sent")["manifest"];
     operator.write("keys.json", manifest.to_string());
+    let activation = fixture("sent")["activation"]["keys"]["text"].as_str();
+    let activation = activation.expect("a script");
+    let activate = |action: &str| {
+        let line = format!("export NIXOS_ACTION={action}; {activation}");
+        host.inside().run(&line).succeeded().stderr
+    };
+    let missing = activate("switch");
+    assert_eq!(missing.lines().count(), 7, "{missing}");
+    assert!(
+        missing.contains("keys: web/tls.key is declared and not on this host: keys send\n"),
+        "{missing}"
+    );
+    assert_eq!(activate(""), "", "at boot nothing is there yet");
     let _sent = operator.keys("-f keys.json send").succeeded();
+    assert_eq!(activate("dry-activate"), "");
     let expected: [(&str, &str, &str); 7] = [
         ("plain", "a value", "root:1000 0440"),
         ("web/tls.key", "of a file", "root:root 0400"),

@@ -43,6 +43,7 @@ let
         inherit (unit) text;
         wantedBy = unit.wantedBy or [ ];
       }) config.systemd.units;
+      activation = config.system.activationScripts;
       tmpfiles = config.systemd.tmpfiles.settings;
       filesystems = config.boot.specialFileSystems;
       users = config.users.users;

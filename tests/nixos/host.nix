@@ -31,6 +31,7 @@ in
       type = lib.types.listOf lib.types.anything;
       default = [ ];
     };
+    system.activationScripts = any;
     systemd.services = any;
     systemd.tmpfiles.settings = any;
     systemd.units = any;
