@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use keys_tests::{Host, Nix, Operator, Ran, Release, Sops, Sshd, lab};
+use keys_tests::{Host, Nix, Operator, Release, Sops, Sshd, lab};
 use serde_json::{Value, json};
 
 /// All fixtures, evaluated once for all cases.
@@ -441,6 +441,10 @@ fn deployment_keys_become_these_keys() {
             "passwords/root_password_hash": { "source": prompting(&["true"]), "owner": "root", "group": "keys", "mode": "0600" },
         })
     );
+}
+
+#[test]
+fn what_deployment_keys_were_referred_to_by_stays() {
     let host = fixture("deployment");
     assert_eq!(host["refused"], json!([]));
     let used = |name: &str| {
@@ -572,13 +576,27 @@ fn the_kinds_of_sources_are_those_of_the_pusher() {
     assert_eq!(json!(kinds), evaluated()["kinds"]);
 }
 
-/// Sends what a fixture says, sources and all, to a real host.
-#[test]
-fn what_nix_declares_is_what_is_sent() {
-    let host = Sshd::start("pigeon");
-    let mut operator = Operator::of(&host);
+/// The keys of the fixture that is sent: name, bytes, owner and mode.
+const SENT: [(&str, &str, &str); 7] = [
+    ("plain", "a value", "root:1000 0440"),
+    ("web/tls.key", "of a file", "root:root 0400"),
+    ("vault-key.rsa", "of a command", "root:root 0660"),
+    ("db/password", "hunter2", "root:root 0444"),
+    ("whole", "bytes\n", "root:root 0400"),
+    (
+        "web.env",
+        "PASSWORD=hunter2 {{ brace }}\n",
+        "root:root 0400",
+    ),
+    ("tailscale", "tskey", "root:root 0400"),
+];
+
+/// Makes that fixture's manifest and what its sources want.
+fn prepare(operator: &mut Operator) {
     let sops = Sops::new();
-    operator.env("SOPS_AGE_KEY_FILE", sops.age().identity());
+    operator.write("identity", sops.age().identity_text());
+    let identity = operator.path("identity");
+    operator.env("SOPS_AGE_KEY_FILE", identity);
     operator.write(
         "secrets.yaml",
         sops.encrypt("secrets.yaml", "db:\n  password: hunter2\n"),
@@ -587,8 +605,15 @@ fn what_nix_declares_is_what_is_sent() {
     operator.write("tailscale.age", sops.age().encrypt(b"tskey", &[]));
     operator.write("tls.key", "of a file");
     assert_eq!(fixture("sent")["refused"], json!([]));
-    let manifest = &fixture("sent")["manifest"];
-    operator.write("keys.json", manifest.to_string());
+    operator.write("keys.json", fixture("sent")["manifest"].to_string());
+}
+
+/// Sends what a fixture says, sources and all, to a real host, where a switch names what is missing.
+#[test]
+fn what_nix_declares_is_what_is_sent() {
+    let host = Sshd::start("pigeon");
+    let mut operator = Operator::of(&host);
+    prepare(&mut operator);
     let activation = fixture("sent")["activation"]["keys"]["text"].as_str();
     let activation = activation.expect("a script");
     let activate = |action: &str| {
@@ -596,7 +621,7 @@ fn what_nix_declares_is_what_is_sent() {
         host.inside().run(&line).succeeded().stderr
     };
     let missing = activate("switch");
-    assert_eq!(missing.lines().count(), 7, "{missing}");
+    assert_eq!(missing.lines().count(), SENT.len(), "{missing}");
     assert!(
         missing.contains("keys: web/tls.key is declared and not on this host: keys send\n"),
         "{missing}"
@@ -604,66 +629,53 @@ fn what_nix_declares_is_what_is_sent() {
     assert_eq!(activate(""), "", "at boot nothing is there yet");
     let _sent = operator.keys("-f keys.json send").succeeded();
     assert_eq!(activate("dry-activate"), "");
-    let expected: [(&str, &str, &str); 7] = [
-        ("plain", "a value", "root:1000 0440"),
-        ("web/tls.key", "of a file", "root:root 0400"),
-        ("vault-key.rsa", "of a command", "root:root 0660"),
-        ("db/password", "hunter2", "root:root 0444"),
-        ("whole", "bytes\n", "root:root 0400"),
-        (
-            "web.env",
-            "PASSWORD=hunter2 {{ brace }}\n",
-            "root:root 0400",
-        ),
-        ("tailscale", "tskey", "root:root 0400"),
-    ];
-    for (name, bytes, access) in expected {
-        let path = fixture("sent")["items"][name]["path"]
-            .as_str()
-            .expect("a path");
+    for (name, bytes, access) in SENT {
+        let path = fixture("sent")["items"][name]["path"].as_str();
+        let path = path.expect("a path");
         assert_eq!(host.inside().read(path), bytes.as_bytes(), "{name}");
         assert_eq!(host.inside().access(path), access, "{name}");
     }
     assert_eq!(operator.keys("-f keys.json plan").succeeded().text(), "");
 }
 
-/// The units as the module writes them, on a booted host, with a login that can do nothing else.
-#[test]
-fn the_units_of_the_modules_run_on_a_booted_host() {
-    let module = fixture("agent");
-    let host = Host::boot("pigeon", Release::Trixie);
+/// Puts the units as the module writes them on a host, and starts them.
+fn install(host: &Host) {
     let folder = PROGRAM.rsplit_once('/').expect("a path").0;
     let _made = host
         .run(&format!(
             "mkdir -p {folder} /usr/local/bin && groupadd --gid 96 keys"
         ))
         .succeeded();
-    host.inside().install(&lab::binary("keys-agent"), PROGRAM);
-    host.inside()
-        .install(&lab::binary("keys-agent"), "/usr/local/bin/keys-agent");
+    let agent = lab::binary("keys-agent");
+    host.inside().install(&agent, PROGRAM);
+    host.inside().install(&agent, "/usr/local/bin/keys-agent");
     for (name, wanted_by) in UNITS {
-        let text = module["units"][name]["text"].as_str().expect("a text");
-        host.inside()
-            .write(&format!("/etc/systemd/system/{name}"), text, 0o644);
+        let text = fixture("agent")["units"][name]["text"].as_str();
+        let path = format!("/etc/systemd/system/{name}");
+        host.inside().write(&path, text.expect("a text"), 0o644);
         for target in wanted_by {
             let _linked = host
                 .run(&format!("systemctl add-wants {target} {name}"))
                 .succeeded();
         }
     }
-    let _started: Ran = host
+    let _started = host
         .run("systemctl daemon-reload && systemctl start keys-mount.service keys-agent.socket")
         .succeeded();
+}
+
+#[test]
+fn the_units_of_the_modules_run_on_a_booted_host() {
+    let host = Host::boot("pigeon", Release::Trixie);
+    install(&host);
     let operator = Operator::of_host(&host);
     operator.token("x");
     let _sent = operator.send("").succeeded().printed("pigeon: token: new");
     assert_eq!(host.property("keys-agent.service", "ActiveState"), "active");
     assert_eq!(host.inside().read("/run/keys/token"), b"x");
-    // The link that the module asks systemd-tmpfiles for, to where the key is.
-    let links = fixture("items")["tmpfiles"]["keys-links"]
-        .as_object()
-        .expect("a table");
-    for (path, rule) in links {
+    // The links that the module asks systemd-tmpfiles for lead to where keys are.
+    let links = fixture("items")["tmpfiles"]["keys-links"].as_object();
+    for (path, rule) in links.expect("a table") {
         let target = rule["L"]["argument"].as_str().expect("a path");
         let line = format!("L {path} - - - - {target}\n");
         host.inside()
