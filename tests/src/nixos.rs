@@ -65,7 +65,7 @@ impl Nix {
     /// Returns a command in it, with root's environment and nothing of ours.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("chroot");
+        let mut command = Command::new("/usr/sbin/chroot");
         command.arg(self.root()).arg(program);
         command
             .env_clear()
