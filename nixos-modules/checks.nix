@@ -14,7 +14,8 @@ let
     message = "services.keys.items.${item.name}: ${text}";
   };
 
-  isUnit = name: builtins.match "[A-Za-z0-9:_\\][A-Za-z0-9:_.\\@-]*[.]service" name != null;
+  # A service, or a pattern of services.
+  isUnit = name: builtins.match "[A-Za-z0-9:_\\][][A-Za-z0-9:_.\\@*?!^-]*[.]service" name != null;
 
   ofItem =
     item:
