@@ -17,6 +17,7 @@ let
       ../clippy.toml
       ../agent
       ../docs
+      ./network.nix
       ../pusher
       ../tests/Cargo.toml
       ../tests/src

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
 
-use crate::manifest::{Manifest, SshSettings};
+use crate::manifest::{Manifest, Named, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
 use crate::select::Selection;
@@ -26,9 +26,12 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 pub(crate) struct Globals {
-    /// The manifest; without it, keys.toml here or in a parent folder
+    /// The manifest, or a .nix file of machines; without it, keys.toml here or in a parent folder
     #[arg(short, long, global = true, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    file: Option<PathBuf>,
+    /// A flake whose machines say the manifest: `.`, or `.#ATTRIBUTE` for others than `nixosConfigurations`
+    #[arg(long, global = true, value_name = "FLAKE", conflicts_with = "file")]
+    flake: Option<String>,
     /// Print one JSON document instead of lines
     #[arg(long, global = true)]
     json: bool,
@@ -110,6 +113,15 @@ pub(crate) struct StatusArgs {
 }
 
 impl Globals {
+    /// Returns the manifest that is asked for.
+    pub(crate) fn manifest(&self) -> Named<'_> {
+        match (&self.flake, &self.file) {
+            (Some(flake), _) => Named::Flake(flake),
+            (None, Some(file)) => Named::File(file),
+            (None, None) => Named::No,
+        }
+    }
+
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
     }

@@ -2,6 +2,7 @@
 
 mod decode;
 mod document;
+mod evaluate;
 mod expand;
 mod find;
 mod hint;
@@ -91,9 +92,31 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PARALLEL: usize = 16;
 const MOST_PARALLEL: usize = 1024;
 
+/// The manifest that the command line names, if it names one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named<'a> {
+    No,
+    /// A file, which Nix evaluates if it ends in `.nix`.
+    File(&'a Path),
+    /// `FOLDER` or `FOLDER#ATTRIBUTE`.
+    Flake(&'a str),
+}
+
 impl Manifest {
+    /// Reads or evaluates the manifest that is named.
+    pub(crate) async fn of(named: Named<'_>) -> Result<Self, Failure> {
+        let is_nix = |path: &Path| path.extension().is_some_and(|extension| extension == "nix");
+        let (file, text) = match named {
+            Named::Flake(reference) => evaluate::flake(reference).await?,
+            Named::File(path) if is_nix(path) => evaluate::file(path).await?,
+            Named::File(path) => return Self::load(Some(path)),
+            Named::No => return Self::load(None),
+        };
+        Self::parse(&text, &file)
+    }
+
     /// Reads the named manifest, or the `keys.toml` that is found from the current folder.
-    pub(crate) fn load(named: Option<&Path>) -> Result<Self, Failure> {
+    fn load(named: Option<&Path>) -> Result<Self, Failure> {
         let path = match named {
             Some(path) => path.to_owned(),
             None => find::locate()?,

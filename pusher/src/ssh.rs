@@ -98,6 +98,17 @@ const ALWAYS: [&str; 25] = [
 /// Prefixes of variables that hold secrets: `SendEnv *` in a user's configuration cannot be undone on the command line.
 const SCRUBBED: [&str; 4] = ["VAULT_", "BAO_", "SOPS_", "AGE_"];
 
+/// Returns the variables of ours that hold secrets, which no program needs to see that is not asked for one.
+pub(crate) fn secret_variables() -> impl Iterator<Item = OsString> {
+    let is_secret = |name: &OsString| {
+        name.to_str()
+            .is_some_and(|name| SCRUBBED.iter().any(|prefix| name.starts_with(prefix)))
+    };
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(move |name| is_secret(name))
+}
+
 /// How much of what ssh and the login shell print on stderr is kept.
 const STDERR_KEPT: usize = 64 << 10;
 
@@ -184,13 +195,8 @@ fn command(host: &Host, settings: &SshSettings, verb: Verb, asking: Asking) -> i
         ssh.arg("-p").arg(port.to_string());
     }
     ssh.arg("--").arg(place.host()).arg(verb.command(host.sudo));
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| SCRUBBED.iter().any(|prefix| name.starts_with(prefix)))
-        {
-            ssh.env_remove(name);
-        }
+    for name in secret_variables() {
+        ssh.env_remove(name);
     }
     ssh.stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -23,6 +23,8 @@ mod connection;
 mod exit_codes;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
 mod filesystem;
+/// Manifests that Nix makes, of flakes and of other machines: evaluated once for each state, and like a program.
+mod flakes;
 /// Many hosts at once, some of which fail.
 mod fleet;
 /// Keys that are folders: one key for each field of a map.
