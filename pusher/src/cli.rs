@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
 
+use crate::failure::Failure;
 use crate::manifest::{Manifest, Named, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
@@ -30,7 +31,7 @@ pub(crate) struct Globals {
     #[arg(short, long, global = true, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A flake whose machines say the manifest: `.`, or `.#ATTRIBUTE` for others than `nixosConfigurations`
-    #[arg(long, global = true, value_name = "FLAKE", conflicts_with = "file")]
+    #[arg(long, global = true, value_name = "FLAKE")]
     flake: Option<String>,
     /// Print one JSON document instead of lines
     #[arg(long, global = true)]
@@ -114,11 +115,14 @@ pub(crate) struct StatusArgs {
 
 impl Globals {
     /// Returns the manifest that is asked for.
-    pub(crate) fn manifest(&self) -> Named<'_> {
+    ///
+    /// Not by clap's `conflicts_with`, which does not see that one stands before the command and the other behind it.
+    pub(crate) fn manifest(&self) -> Result<Named<'_>, Failure> {
         match (&self.flake, &self.file) {
-            (Some(flake), _) => Named::Flake(flake),
-            (None, Some(file)) => Named::File(file),
-            (None, None) => Named::No,
+            (Some(_), Some(_)) => Err(Failure::usage("--file and --flake: one manifest is wanted")),
+            (Some(flake), None) => Ok(Named::Flake(flake)),
+            (None, Some(file)) => Ok(Named::File(file)),
+            (None, None) => Ok(Named::No),
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) async fn get(globals: &Globals, args: &GetArgs) -> Result<Exit, Failu
     if io::stdout().is_terminal() && !args.reveal {
         return Err(Failure::usage("stdout is a terminal").hint("--reveal shows the secret there"));
     }
-    let manifest = Manifest::of(globals.manifest()).await?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let source = source(&manifest, args)?;
     let resolved = resolve::resolve(&[source].into(), &manifest.sources, Purpose::Plan).await;
     for secret in resolved.into_values() {

@@ -23,7 +23,7 @@ pub(crate) async fn send(
     purpose: Purpose,
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::of(globals.manifest()).await?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let mut selected = args.selection.apply(&manifest)?;
     let doing = Doing::now("resolving the sources");
     let mut resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;

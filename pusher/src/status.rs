@@ -25,7 +25,7 @@ use crate::stream::Inventory;
 
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::of(globals.manifest()).await?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let mut selected = args.selection.apply(&manifest)?;
     let answers = match ask(&manifest, &mut selected, args).await {
         Ok(answers) => answers,

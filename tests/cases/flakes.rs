@@ -63,7 +63,7 @@ const FLAKE: &str = r#"{
 const WRAPPER: &str = "#!/bin/sh
 echo \"$*\" | head -n 1 >>FOLDER/../asked
 env >>FOLDER/../environment
-exec chroot ROOT /usr/bin/env -i -C \"$PWD\" HOME=/root PATH=/usr/bin:/bin nix \"$@\"
+exec /usr/sbin/chroot ROOT /usr/bin/env -i -C \"$PWD\" HOME=/root PATH=/usr/bin:/bin nix \"$@\"
 ";
 
 struct Setting {
@@ -241,7 +241,8 @@ fn a_network_that_cannot_be_is_refused_with_what_nix_says() {
     let _both = here
         .operator
         .keys("-f network.nix plan --flake .")
-        .exited(64);
+        .exited(64)
+        .said("--file and --flake: one manifest is wanted");
     let _elsewhere = here
         .operator
         .keys("plan --flake nowhere")

@@ -39,7 +39,9 @@ pub(super) async fn flake(reference: &str) -> Result<(PathBuf, String), Failure>
     let folder = file.parent().unwrap_or(Path::new("/"));
     let kept = Kept::of(&file, machines)?;
     let state = state(folder, machines).await?;
-    if let Some(text) = kept.read(&state)? {
+    if let Some(state) = &state
+        && let Some(text) = kept.read(state)?
+    {
         return Ok((file, text));
     }
     let installable = format!(".#{machines}");
@@ -48,7 +50,9 @@ pub(super) async fn flake(reference: &str) -> Result<(PathBuf, String), Failure>
         &["eval", "--json", &installable, "--apply", NETWORK],
     )
     .await?;
-    kept.write(&state, &text)?;
+    if let Some(state) = &state {
+        kept.write(state, &text)?;
+    }
     Ok((file, text))
 }
 
@@ -73,13 +77,14 @@ pub(super) async fn file(path: &Path) -> Result<(PathBuf, String), Failure> {
 }
 
 /// Returns what the manifest of a flake follows from: its source, its inputs, which part of it, and what we make of that.
-async fn state(folder: &Path, machines: &str) -> Result<String, Failure> {
+/// Nothing where this Nix does not say so much.
+async fn state(folder: &Path, machines: &str) -> Result<Option<String>, Failure> {
     let metadata = nix(folder, &["flake", "metadata", "--json", "."]).await?;
     let metadata: Value = serde_json::from_str(&metadata)
         .map_err(|error| Failure::usage(format!("nix flake metadata: {error}")))?;
     // The path in the store is named by a hash of all that the flake's folder holds.
-    let state = [&metadata["path"], &metadata["locks"]].map(Value::to_string);
-    Ok(format!("{} {} {machines}\n{NETWORK}", state[0], state[1]))
+    let source = metadata["path"].as_str();
+    Ok(source.map(|source| format!("{source} {} {machines}\n{NETWORK}", metadata["locks"])))
 }
 
 /// Runs Nix in `folder`, and returns what it printed.
