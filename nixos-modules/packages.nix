@@ -17,6 +17,7 @@ let
       ../clippy.toml
       ../agent
       ../docs
+      ./import.nix
       ./network.nix
       ../pusher
       ../tests/Cargo.toml

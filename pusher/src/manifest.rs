@@ -155,6 +155,12 @@ impl Manifest {
     }
 }
 
+/// Returns what the machines of a flake (`FOLDER#ATTRIBUTE`) or a `.nix` file declare for another tool: a manifest in JSON,
+/// with notes of what it cannot say.
+pub(crate) async fn foreign(place: &str, tool: &str) -> Result<String, Failure> {
+    evaluate::foreign(place, tool).await
+}
+
 /// Returns the JSON Schema of the manifest, for editors and for the tools that write manifests.
 pub(crate) fn schema() -> String {
     document::schema()

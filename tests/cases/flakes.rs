@@ -63,7 +63,7 @@ const FLAKE: &str = r#"{
 const WRAPPER: &str = "#!/bin/sh
 echo \"$*\" | head -n 1 >>FOLDER/../asked
 env >>FOLDER/../environment
-exec /usr/sbin/chroot ROOT /usr/bin/env -i -C \"$PWD\" HOME=/root PATH=/usr/bin:/bin nix \"$@\"
+exec /usr/sbin/chroot ROOT /usr/bin/env -i -C \"$PWD\" NIX_PATH=\"$NIX_PATH\" HOME=/root PATH=/usr/bin:/bin nix \"$@\"
 ";
 
 struct Setting {
@@ -259,4 +259,97 @@ fn without_nix_the_error_says_what_is_wanted() {
         .exited(64)
         .said("start nix: No such file or directory")
         .said("hint: a flake or a .nix file takes Nix 2.4 or newer in PATH");
+}
+
+/// A network as NixOps has it: modules that nobody has evaluated.
+const NETWORK: &str = r#"{
+  network.description = "nixos";
+  pigeon = { config, ... }: {
+    deployment.targetHost = "pigeon";
+    deployment.keys.token = { keyCommand = [ "printf" "a value" ]; group = "keys"; permissions = "0750"; };
+    deployment.keys.database = { text = "hunter2"; user = "thedroneely"; };
+    deployment.keys.vault-key = { keyFile = /home/ops/vault-key; destDir = "/opt/vault/tls"; };
+  };
+  heron.deployment.targetHost = "heron.local";
+}
+"#;
+
+/// What evaluates them, in the place of nixpkgs.
+const EVALUATOR: &str = "{ modules, specialArgs }:
+(import ../../../tests/nixos/lib.nix).evalModules {
+  modules = [ ../../../tests/nixos/host.nix ] ++ modules;
+  inherit specialArgs;
+}
+";
+
+/// What is printed is used, by the command line that NixOps had.
+#[test]
+fn a_network_of_nixops_is_imported_and_sent() {
+    let host = Sshd::start("pigeon");
+    let mut here = Setting::new(Operator::of(&host));
+    here.operator
+        .write("nixpkgs/nixos/lib/eval-config.nix", EVALUATOR);
+    let path = format!("nixpkgs={}", here.operator.path("nixpkgs").display());
+    here.operator.env("NIX_PATH", path);
+    here.operator.write("configuration.nix", NETWORK);
+    let imported = here
+        .operator
+        .keys("import nixops configuration.nix")
+        .succeeded()
+        .said("keys: pigeon: deployment.keys.database: `text` is in the configuration")
+        .said(
+            "keys: pigeon: deployment.keys.vault-key: it was expected at /opt/vault/tls/vault-key",
+        );
+    assert!(!imported.text().contains("hunter2") && !imported.stderr.contains("hunter2"));
+    here.operator.manifest(&imported.text());
+    let _sent = here
+        .operator
+        .keys("compat nixops send-keys --deployment nixos --state deployments.nixops --debug --key token --include pigeon")
+        .succeeded()
+        .printed("pigeon: token: new");
+    assert_eq!(host.inside().read("/run/keys/token"), b"a value");
+    assert_eq!(host.inside().access("/run/keys/token"), "root:keys 0640");
+    let _other = here
+        .operator
+        .keys("get vault-key")
+        .exited(6)
+        .said("command cat -- /home/ops/vault-key");
+}
+
+#[test]
+fn declarations_of_a_flake_are_imported() {
+    let here = Setting::new(Operator::new());
+    let module = |tool: &str, text: &str| {
+        format!(
+            "{tool}.pigeon = machine \"pigeon\" {{ imports = [ ./nixos-modules/{tool}.nix ]; {text} }};\n      none = {{ }};"
+        )
+    };
+    let sops = module(
+        "sops",
+        "sops.secrets.token.sopsFile = ./secrets.yaml; sops.secrets.users.neededForUsers = true; \
+         sops.secrets.users.sopsFile = ./secrets.yaml; sops.templates.env.content = \"x\";",
+    );
+    let age = module(
+        "age",
+        "age.secrets.a = { file = ./a.age; mode = \"0440\"; };",
+    );
+    let text = FLAKE
+        .replace("none = { };", &sops)
+        .replace("none = { };", &age);
+    here.operator.write("flake.nix", text);
+    let sops = here
+        .operator
+        .keys("import sops-nix .#sops")
+        .succeeded()
+        .printed("[hosts.pigeon.keys.token.source.sops]")
+        .said("pigeon: sops.secrets.users: neededForUsers: it comes after the users are made")
+        .said("pigeon: sops.templates.env: a template");
+    assert!(sops.text().contains("key = \"token\""), "{sops}");
+    let _age = here
+        .operator
+        .keys("import agenix .#age")
+        .succeeded()
+        .printed("[hosts.pigeon.keys.a.source.age]")
+        .printed("mode = \"0440\"");
+    let _unknown = here.operator.keys("import chef .").exited(64);
 }

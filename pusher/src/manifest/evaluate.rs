@@ -19,6 +19,8 @@ use crate::ssh;
 
 /// What makes one manifest of machines, for `--apply`.
 const NETWORK: &str = include_str!("../../../nixos-modules/network.nix");
+/// What makes a manifest of the declarations for another tool, after its name.
+const FOREIGN: &str = include_str!("../../../nixos-modules/import.nix");
 /// The attribute of a flake that machines are in where none is named.
 const MACHINES: &str = "nixosConfigurations";
 /// How long an evaluation may take: a large network on a slow machine takes minutes.
@@ -58,6 +60,30 @@ pub(super) async fn flake(reference: &str) -> Result<(PathBuf, String), Failure>
 
 /// Evaluates a file whose value is a set of machines. Anything may have changed since the last time.
 pub(super) async fn file(path: &Path) -> Result<(PathBuf, String), Failure> {
+    of_file(path, NETWORK).await
+}
+
+/// Applies what reads the declarations for another tool to the machines of a flake or of a file.
+pub(super) async fn foreign(place: &str, tool: &str) -> Result<String, Failure> {
+    let function = format!("({FOREIGN}) \"{tool}\"");
+    if Path::new(place).extension().is_some_and(|end| end == "nix") {
+        return of_file(Path::new(place), &function)
+            .await
+            .map(|(_, text)| text);
+    }
+    let (folder, machines) = place.split_once('#').unwrap_or((place, MACHINES));
+    let (file, _) = find::read(&Path::new(folder).join("flake.nix"))?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let installable = format!(".#{machines}");
+    nix(
+        folder,
+        &["eval", "--json", &installable, "--apply", &function],
+    )
+    .await
+}
+
+/// Applies a function to the value of a file.
+async fn of_file(path: &Path, function: &str) -> Result<(PathBuf, String), Failure> {
     let (file, _) = find::read(path)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     let name = file.to_str().ok_or_else(|| {
@@ -69,7 +95,7 @@ pub(super) async fn file(path: &Path) -> Result<(PathBuf, String), Failure> {
     let text = nix(
         folder,
         &[
-            "eval", "--json", "--impure", "--file", name, "--apply", NETWORK,
+            "eval", "--json", "--impure", "--file", name, "--apply", function,
         ],
     )
     .await?;
