@@ -9,7 +9,7 @@ use keys_protocol::{KeyName, Purpose};
 use crate::manifest::{Manifest, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
-use crate::select::Selection;
+use crate::select::{Hosts, Selection};
 
 /// Sends secrets to hosts that must never have them on disk.
 ///
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Say which keys the selected hosts have
     Status(StatusArgs),
+    /// Remove the keys from hosts, and tell the units that use them
+    Wipe(WipeArgs),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -109,6 +111,21 @@ pub(crate) struct StatusArgs {
     pub(crate) compare: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct WipeArgs {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+    /// Remove the keys of other manifests, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would be removed; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Globals {
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
@@ -134,6 +151,26 @@ impl SendArgs {
             settings.parallel = parallel.into();
         }
         Arc::new(settings)
+    }
+}
+
+impl WipeArgs {
+    pub(crate) fn purpose(&self) -> Purpose {
+        if self.dry_run {
+            Purpose::Plan
+        } else {
+            Purpose::Send
+        }
+    }
+
+    /// How a push of no keys treats what it finds.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            purpose: self.purpose(),
+            take_over: self.all,
+            prune_all: true,
+            ..Rules::asking()
+        }
     }
 }
 

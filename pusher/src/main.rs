@@ -23,6 +23,7 @@ mod spelling;
 mod ssh;
 mod status;
 mod stream;
+mod wipe;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -108,6 +109,7 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
+        Command::Wipe(args) => wipe::wipe(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys_protocol::{How, KeyName, Mode, Principal, UnitName, limits, printable};
+use keys_protocol::{KeyName, Mode, Principal, Tell, limits, printable};
 use serde::Deserialize;
 
 use self::document::{Document, Ssh};
@@ -82,7 +82,7 @@ pub(crate) struct Key {
     pub(crate) mode: Mode,
     /// Whether the manifest says that every user of the host may read it; the mode lets them only if it does.
     pub(crate) public: bool,
-    pub(crate) tells: BTreeMap<UnitName, How>,
+    pub(crate) tells: BTreeSet<Tell>,
 }
 
 /// The longest id that a manifest may give itself, in bytes.
@@ -313,7 +313,7 @@ mod tests {
                 } = key.as_ref();
                 let tells: Vec<_> = tells
                     .iter()
-                    .map(|(unit, how)| format!("{unit}: {how:?}"))
+                    .map(|tell| format!("{}: {:?}", tell.unit, tell.how))
                     .collect();
                 let tells = tells.join(", ");
                 lines.push(format!(
@@ -444,7 +444,8 @@ mod tests {
         check_key(
             "user = 'x'",
             "keys.toml:6:1: keys.a: unknown field `user`\n\
-             known here: hosts, source, owner, group, mode, public, restart_units, reload_units",
+             known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
+             start_units, stop_units",
         );
         check(
             "[ssh]\n\"\\u001b]52;c;x\\u0007\" = 1",
@@ -483,7 +484,8 @@ mod tests {
         check(
             "keys.a.b = 1",
             "keys.toml:1:8: keys.a: unknown field `b`\n\
-             known here: hosts, source, owner, group, mode, public, restart_units, reload_units",
+             known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
+             start_units, stop_units",
         );
     }
 
@@ -612,8 +614,17 @@ mod tests {
             "keys.toml:6:9: keys.a.owner: owner or group `a b`: only A-Z, a-z, 0-9 and _.@\\- are allowed",
         );
         check_key(
-            "restart_units = ['web-*.service']",
-            "keys.toml:6:18: keys.a.restart_units[0]: unit `web-*.service`: only A-Z, a-z, 0-9 and :_.\\@- are allowed",
+            "start_units = ['web-*.service']",
+            "keys.toml:6:16: keys.a.start_units[0]: unit `web-*.service`: only A-Z, a-z, 0-9 and :_.\\@- are allowed",
+        );
+        check_key(
+            "signal_units = { 'web.service' = 'SIGKILL' }",
+            "keys.toml:6:34: keys.a.signal_units.\"web.service\": signal `SIGKILL`: only SIGHUP, SIGINT, SIGQUIT, SIGUSR1, \
+             SIGUSR2, SIGTERM and SIGWINCH are sent",
+        );
+        check_key(
+            "restart_units = ['*.service']",
+            "keys.toml:6:18: keys.a.restart_units[0]: unit `*.service`: a pattern may not start with `*`, `?` or `[`",
         );
         check_key(
             "mode = '0666'",
@@ -774,6 +785,14 @@ mod tests {
             "keys.toml:7:30: keys.a.reload_units[1]: a.service is in `restart_units` as well\n\
              one of them is enough: what restarts need not reload",
         );
+        check_key(
+            "reload_units = ['a.service']\nsignal_units = { 'a.service' = 'SIGHUP' }",
+            "keys.toml:7:18: keys.a.signal_units: a.service is in `reload_units` as well\n\
+             one of them is enough: what restarts or reloads needs no signal",
+        );
+        let all = "restart_units = ['a.service']\nstart_units = ['a.service']\nstop_units = ['a.service']";
+        let key = format!("[hosts.b.keys.a]\nsource = {{ file = 'a' }}\n{all}");
+        assert_eq!(parse(&key).hosts.len(), 1);
         let units: Vec<String> = (0..65)
             .map(|number| format!("'u{number}.service'"))
             .collect();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys_protocol::{
-    Action, Digest, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame, Purpose, Scope,
-    Secret,
+    Action, Digest, Feature, How, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame,
+    Purpose, Scope, Secret, Tell,
 };
 
 use crate::failure::Failure;
@@ -110,6 +110,17 @@ fn users(source: &Source, selected: &[Selected]) -> String {
 }
 
 impl Push {
+    /// Returns what not every agent can do, and this needs.
+    pub(crate) fn features(&self) -> BTreeSet<Feature> {
+        let tells = self.keys.iter().flat_map(|item| &item.key.tells);
+        let needs = |tell: &Tell| {
+            let is_action = !matches!(tell.how, How::Restart | How::Reload);
+            let glob = tell.unit.is_glob().then_some(Feature::UnitGlobs);
+            [glob, is_action.then_some(Feature::UnitActions)]
+        };
+        tells.flat_map(needs).flatten().collect()
+    }
+
     /// Puts together what `selected` needs. A source that was not resolved is a failed one.
     fn new(id: &str, selected: &Selected, resolved: &Resolved, rules: Rules) -> Self {
         let mut failed = Vec::new();

@@ -89,7 +89,7 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
         let words = unit_words(unit, tense);
         if unit.outcome == UnitOutcome::Failed {
             out.failure(&Failure::new(Exit::Unit, words).at(format_args!("{host}: {}", unit.unit)));
-        } else if unit.outcome != UnitOutcome::NotRunning {
+        } else if !is_untouched(unit) {
             out.line(format_args!("{host}: {}: {words}", unit.unit))?;
         }
     }
@@ -134,10 +134,25 @@ fn describe(key: &KeyResult, source: Option<&Failure>) -> Line {
     }
 }
 
+/// Returns whether there was nothing to do about a unit, as is to be expected. That a pattern stands for none is not.
+fn is_untouched(unit: &UnitResult) -> bool {
+    match unit.outcome {
+        UnitOutcome::Running => true,
+        UnitOutcome::NotRunning => !unit.unit.is_glob(),
+        _ => false,
+    }
+}
+
 fn unit_words(unit: &UnitResult, tense: Tense) -> String {
     let done = match unit.outcome {
         UnitOutcome::Restarted => "restarted",
         UnitOutcome::Reloaded => "reloaded",
+        UnitOutcome::Started => "started",
+        UnitOutcome::Stopped => "stopped",
+        UnitOutcome::Signalled => "signalled",
+        UnitOutcome::Running => "running",
+        // A pattern: that no unit matches.
+        UnitOutcome::NotRunning if unit.unit.is_glob() => return printable(&unit.detail, TEXT),
         UnitOutcome::NotRunning => "not running",
         UnitOutcome::StillRestarting => "still restarting",
         UnitOutcome::Failed => return printable(&unit.detail, TEXT),

@@ -37,6 +37,8 @@ mod get_plan_status;
 mod hostkeys;
 /// `keys-agent install`, by the one command of docs/install.md, on a host that has never seen it.
 mod install;
+/// Key units: activating until the key is there, active while it is, and what depends on them.
+mod key_units;
 /// Sessions that are killed and hosts that go down in the middle of a push.
 mod kills;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
@@ -75,6 +77,8 @@ mod sources_vault;
 mod ssh;
 /// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
 mod systemd;
+/// Whom keys tell, and how: patterns of units; starting, stopping, signals.
+mod tell;
 /// Several secrets in one text, and keys that take from other keys.
 mod templates;
 /// What reaches a terminal, and outputs that are none.
@@ -83,5 +87,7 @@ mod terminal;
 mod units;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
+/// Keys that are taken off running hosts.
+mod wipe;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
 mod wire;

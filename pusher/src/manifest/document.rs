@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{KeyName, Mode, Principal, UnitName};
+use keys_protocol::{KeyName, Mode, Principal, Signal, UnitName, UnitPattern};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -102,14 +102,26 @@ pub(super) struct KeyTable {
     pub(super) mode: Option<Mode>,
     /// Whether every user of the host may read it, which a mode like `"0444"` asks for. Without it: false.
     pub(super) public: Option<bool>,
-    /// Services that are restarted when it changes, if they run.
+    /// Services that are restarted when it changes, if they run: names, or patterns such as `web-*.service`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) restart_units: Vec<UnitName>,
+    pub(super) restart_units: Vec<UnitPattern>,
     /// Services that are reloaded when it changes, if they run; restarted, if they cannot reload.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) reload_units: Vec<UnitName>,
+    pub(super) reload_units: Vec<UnitPattern>,
+    /// Services whose main process gets a signal when it changes, if they run: `{ "x.service" = "SIGHUP" }`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) signal_units: BTreeMap<UnitPattern, Signal>,
+    /// Services that are started when it comes or changes, if they do not run; names alone.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) start_units: Vec<UnitName>,
+    /// Services that are stopped when it is removed.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) stop_units: Vec<UnitPattern>,
 }
 
 /// An entry of `hosts`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
+use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, limits};
 
 use super::document::{Document, HostTable, KeyTable, Place};
 use super::problem::Problem;
@@ -204,24 +204,28 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
     })
 }
 
-fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
-    let restart = table
-        .restart_units
-        .iter()
-        .map(|unit| (unit.clone(), How::Restart));
-    let mut tells: BTreeMap<UnitName, How> = restart.collect();
+fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     for (index, unit) in table.reload_units.iter().enumerate() {
-        if tells.insert(unit.clone(), How::Reload) == Some(How::Restart) {
-            return Err(
-                Problem::new(format!("{unit} is in `restart_units` as well"))
-                    .hint(Some(
-                        "one of them is enough: what restarts need not reload".to_owned(),
-                    ))
-                    .inside(index)
-                    .inside("reload_units"),
-            );
+        if table.restart_units.contains(unit) {
+            let hint = "one of them is enough: what restarts need not reload";
+            let problem = Problem::new(format!("{unit} is in `restart_units` as well"));
+            let problem = problem.hint(Some(hint.to_owned())).inside(index);
+            return Err(problem.inside("reload_units"));
         }
     }
+    let lists = [
+        ("restart_units", &table.restart_units),
+        ("reload_units", &table.reload_units),
+    ];
+    for unit in table.signal_units.keys() {
+        if let Some((list, _)) = lists.iter().find(|(_, units)| units.contains(unit)) {
+            let hint = "one of them is enough: what restarts or reloads needs no signal";
+            let problem = Problem::new(format!("{unit} is in `{list}` as well")).of_name();
+            let problem = problem.hint(Some(hint.to_owned())).inside(unit.as_str());
+            return Err(problem.inside("signal_units"));
+        }
+    }
+    let tells: BTreeSet<Tell> = all_tells(table).collect();
     if tells.len() > limits::UNITS_PER_KEY as usize {
         let most = limits::UNITS_PER_KEY;
         return Err(Problem::new(format!(
@@ -230,6 +234,26 @@ fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
         )));
     }
     Ok(tells)
+}
+
+fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
+    let all = |units: &[UnitPattern], how| -> Vec<Tell> {
+        let units = units.iter().cloned();
+        units.map(|unit| Tell { unit, how }).collect()
+    };
+    let signals = table.signal_units.iter().map(|(unit, signal)| Tell {
+        unit: unit.clone(),
+        how: How::Signal(*signal),
+    });
+    let starts = table.start_units.iter().map(|unit| Tell {
+        unit: unit.clone().into(),
+        how: How::Start,
+    });
+    let restarts = all(&table.restart_units, How::Restart);
+    let reloads = all(&table.reload_units, How::Reload);
+    let stops = all(&table.stop_units, How::Stop);
+    let lists = [restarts, reloads, stops].into_iter().flatten();
+    lists.chain(signals).chain(starts)
 }
 
 /// Refuses two keys that cannot be on one host together.
