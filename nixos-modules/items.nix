@@ -55,6 +55,33 @@ let
           default = [ ];
           description = "Services that are reloaded then.";
         };
+        startUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Services that are started then, if they do not run.";
+        };
+        stopUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Services that are stopped when the key is removed from the host.";
+        };
+        signalUnits = mkOption {
+          type = types.attrsOf types.str;
+          default = { };
+          example = {
+            "haproxy.service" = "SIGUSR2";
+          };
+          description = "Services whose main process gets a signal then.";
+        };
+        neededBy = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          example = [ "gitea.service" ];
+          description = ''
+            Services that need the key: they are started when it is there, by it alone, and stopped when it leaves. No target
+            waits for them.
+          '';
+        };
         links = mkOption {
           type = types.listOf types.str;
           default = [ ];

@@ -30,6 +30,9 @@ let
       inherit (item) public;
       restart_units = item.restartUnits;
       reload_units = item.reloadUnits;
+      signal_units = item.signalUnits;
+      start_units = item.startUnits;
+      stop_units = item.stopUnits;
     };
 in
 {
