@@ -45,6 +45,9 @@
         age = module ./nixos-modules/age.nix;
       };
 
+      # They take virtual machines: docs/how-to/nixos.md says what is tried without.
+      checks = each (pkgs: import ./tests/nixos/vm.nix { inherit self pkgs; });
+
       devShells = each (pkgs: {
         default = pkgs.mkShell {
           packages = [
