@@ -18,7 +18,7 @@ pub(crate) const NEWS: u8 = b'n';
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long is listened at a time before the agent is known to ring, and after it. Then it is time to look all the same.
 const SHORT: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(300);
 
 /// The variable by which the service tells its sessions which process it is.
 pub(crate) const SERVICE: &str = "KEYS_AGENT_SERVICE";

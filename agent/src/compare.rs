@@ -126,7 +126,9 @@ impl Judge<'_> {
         let size = wanted.key.size;
         let body = Make::Body { index, size, mac };
         let Some(present) = self.inventory.key(&record.name) else {
-            return Ok(Verdict::placed(record, body, KeyOutcome::New, String::new()).tells(wanted));
+            return Ok(
+                Verdict::placed(record, body, KeyOutcome::New, String::new()).tells_others(wanted),
+            );
         };
         let mut changes = access_changes(&record, &present.record);
         let mut is_as_left = present.is_as_left() && self.inventory.reaches(&record.name);

@@ -174,7 +174,7 @@ pub(crate) fn holds(place: &Place, key: &KeyName) -> Result<bool, Failure> {
     let Some(folder) = enter(place, number)? else {
         return Ok(false);
     };
-    match folder.within(key.as_str(), |inner, leaf| inner.look_at(leaf)) {
+    match folder.within(key.as_str(), Folder::look_at) {
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(false),
         found => {
             let stat = found.doing(|| format!("look at key {key}"))?;

@@ -20,6 +20,8 @@ use crate::push::Push;
 pub(crate) const PATH: &str = "/etc/keys/host.json";
 /// Its folder, which systemd makes for the agent's service. A host without it has no key units.
 const FOLDER: &str = "/etc/keys";
+/// Whom to tell of which key is nobody else's business.
+const MODE: u32 = 0o600;
 /// The format that this agent writes.
 const FORMAT: u32 = 1;
 
@@ -145,7 +147,7 @@ impl HostManifest {
         };
         let text = serde_json::to_vec_pretty(&document)
             .map_err(|e| Failure::new(RefusalCode::Io, format!("write {PATH}: {e}")))?;
-        etc::write(Path::new(PATH), &text).doing(|| format!("write {PATH}"))
+        etc::write(Path::new(PATH), &text, MODE).doing(|| format!("write {PATH}"))
     }
 
     /// Returns what tells its names from others.

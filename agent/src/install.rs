@@ -117,7 +117,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    etc::write(path, text.as_bytes())
+    etc::write(path, text.as_bytes(), 0o644)
 }
 
 /// Puts this program where systemd looks for generators, by the name it does that work under.

@@ -116,7 +116,7 @@ fn verb(words: &[&str]) -> Result<u8, Failure> {
         ["serve"] => serve::serve(None).map(|()| 0),
         ["serve", "--peer", user] => serve::serve(Some(uid(user)?)).map(|()| 0),
         ["session"] => apply(Verb::on_stdin().doing(|| "wait for a verb".into())?),
-        ["wait", name] => wait(name),
+        ["wait", name] => Ok(wait(name)),
         // Fails while there are any.
         ["refused"] => refused::complain().map(u8::from),
         ["finish"] => finish::finish().map(|()| Outcome::InPlace.exit()),
@@ -157,15 +157,15 @@ fn apply(verb: Verb) -> Result<u8, Failure> {
 }
 
 /// What the unit of a key runs.
-fn wait(name: &str) -> Result<u8, Failure> {
+fn wait(name: &str) -> u8 {
     match name.parse() {
         Ok(name) => {
             wait::wait(&name);
-            Ok(0)
+            0
         }
         Err(e) => {
             note(Level::Warning, &e.to_string());
-            Ok(EX_USAGE)
+            EX_USAGE
         }
     }
 }

@@ -85,6 +85,7 @@ impl Verdict {
             tells: told(&present.record.units, How::is_for_removal),
             ..Self::carried(present, KeyOutcome::Removed)
         }
+        .not_itself(&present.record.name)
     }
 
     /// No key: it is refused, and there was none.
@@ -98,6 +99,17 @@ impl Verdict {
             }),
             tells: Vec::new(),
         }
+    }
+
+    /// Tells the units of the key but its own, which starts or stops with it.
+    pub(crate) fn tells_others(self, wanted: &Wanted) -> Self {
+        self.tells(wanted).not_itself(&wanted.key.name)
+    }
+
+    fn not_itself(mut self, key: &KeyName) -> Self {
+        let own = key.unit();
+        self.tells.retain(|tell| tell.unit.as_str() != own.as_str());
+        self
     }
 
     /// Says what was found.

@@ -124,7 +124,7 @@ impl Report<'_> {
     fn left(&self) -> Vec<Named> {
         let all = self.left.iter();
         all.flat_map(|(tell, names)| {
-            names.iter().map(|name| Named {
+            names.iter().map(move |name| Named {
                 tell: tell.clone(),
                 name: name.clone(),
             })
@@ -133,11 +133,11 @@ impl Report<'_> {
     }
 
     fn told(&mut self, named: &Named, outcome: UnitOutcome, detail: String) {
-        let Some(names) = self.left.get_mut(&named.tell) else {
+        let Some(left) = self.left.get_mut(&named.tell) else {
             return;
         };
-        let was_left = names.remove(&named.name);
-        if names.is_empty() {
+        let was_left = left.remove(&named.name);
+        if left.is_empty() {
             self.left.remove(&named.tell);
             (self.each)(Told::Done(named.tell.clone()));
         }

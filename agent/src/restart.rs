@@ -128,12 +128,15 @@ fn aim(manager: &mut Manager, seen: Seen, work: &Work) -> Option<Target> {
     }
 }
 
+/// A unit by the name it is reported by, or what is to be reported of it at once.
+type Found = (Named, Result<Unit, Untold>);
+
 /// Returns the unit, or those that the pattern stands for, each under the name it is reported by.
 fn find(
     manager: &mut Manager,
     tell: &Tell,
     work: &Work,
-) -> Result<Vec<(Named, Result<Unit, Untold>)>, Fault> {
+) -> Result<Vec<Found>, Fault> {
     let asked = Named::as_asked(tell);
     let failed = |fault: Fault| (UnitOutcome::Failed, fault.to_string());
     if !tell.unit.is_glob() {
@@ -149,8 +152,8 @@ fn find(
     match units {
         Err(untold) => Ok(vec![(asked, Err(untold))]),
         Ok(units) => {
-            let names = units.keys().cloned().collect();
-            work.say(Event::Matched(tell.clone(), names));
+            let found = units.keys().cloned().collect();
+            work.say(Event::Matched(tell.clone(), found));
             let named = |name| Named {
                 tell: tell.clone(),
                 name,

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
 
+use crate::failure::Failure;
 use crate::manifest::{Manifest, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
 use crate::select::{Hosts, Selection};
+use crate::volatile::Made;
 
 /// Sends secrets to hosts that must never have them on disk.
 ///
@@ -44,6 +47,13 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Say which keys the selected hosts have
     Status(StatusArgs),
+    /// Say whether things are as they should be, without asking a host
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Print the selected hosts as age recipients, made of their pinned or known ssh host keys
+    Recipients(RecipientsArgs),
+    /// Give a sealed Vault its key shares
+    Unseal(UnsealArgs),
     /// Remove the keys from hosts, and tell the units that use them
     Wipe(WipeArgs),
     /// About the manifest's format
@@ -60,6 +70,18 @@ pub(crate) enum Command {
 pub(crate) enum ManifestCommand {
     /// Print the JSON Schema of the manifest
     Schema,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CheckCommand {
+    /// Compare who can read the sops files of the selected hosts with .sops.yaml; decrypts nothing
+    Sops(CheckSopsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CheckSopsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 #[derive(Args)]
@@ -85,6 +107,11 @@ pub(crate) struct SendArgs {
     /// Remove the last key of a host, too
     #[arg(long)]
     prune_all: bool,
+    /// Make new values for keys whose value is new each time, though the hosts have them
+    #[arg(long)]
+    renew: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// How many hosts at once [default: 16, or what the manifest says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: Option<u16>,
@@ -100,6 +127,8 @@ pub(crate) struct GetArgs {
     /// Show it even on a terminal
     #[arg(long)]
     pub(crate) reveal: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Args)]
@@ -109,6 +138,31 @@ pub(crate) struct StatusArgs {
     /// Resolve the sources, too, and say which keys are stale
     #[arg(long)]
     pub(crate) compare: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Args)]
+pub(crate) struct UnsealArgs {
+    /// Which of the Vaults in the manifest, if not [vault]
+    pub(crate) vault: Option<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// How long sources are waited for.
+#[derive(Args)]
+pub(crate) struct Patience {
+    /// Wait so long for a Vault that is down or sealed
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(..=86_400))]
+    wait: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct RecipientsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 #[derive(Args)]
@@ -132,7 +186,25 @@ impl Globals {
     }
 }
 
+impl Patience {
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
+}
+
 impl SendArgs {
+    /// Which values that are new each time are made.
+    pub(crate) fn made(&self, purpose: Purpose) -> Result<Made, Failure> {
+        match (purpose, self.renew) {
+            (Purpose::Plan, true) => Err(Failure::usage(
+                "--renew makes new values, and a plan makes none",
+            )),
+            (Purpose::Plan, false) => Ok(Made::None),
+            (_, true) => Ok(Made::All),
+            (_, false) => Ok(Made::Missing),
+        }
+    }
+
     /// Arguments that select and change nothing else.
     pub(crate) fn rules(&self, purpose: Purpose) -> Rules {
         Rules {

@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::host::{Destination, HostName, Tag};
 use crate::host_key::HostKey;
 use crate::resolve::Settings;
+use crate::resolve::vault::VaultSettings;
 use crate::source::Source;
 
 /// A manifest with every key at its hosts.
@@ -91,6 +92,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PARALLEL: usize = 16;
 const MOST_PARALLEL: usize = 1024;
 
+impl Default for SshSettings {
+    fn default() -> Self {
+        Self {
+            config: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            parallel: PARALLEL,
+        }
+    }
+}
+
 impl Manifest {
     /// Reads the named manifest, or the `keys.toml` that is found from the current folder.
     pub(crate) fn load(named: Option<&Path>) -> Result<Self, Failure> {
@@ -118,13 +129,17 @@ impl Manifest {
 
     fn new(document: Document, file: &Path) -> Result<Self, Problem> {
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let ssh = ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?;
         Ok(Self {
             id: id(document.id.as_deref(), file).map_err(|problem| problem.inside("id"))?,
             hosts: expand::hosts(&document)?,
-            ssh: ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?,
+            ssh: ssh.clone(),
             sources: Settings {
                 root: folder,
                 vault: document.vault.unwrap_or_default(),
+                vaults: vaults(document.vaults)?,
+                ssh,
+                wait: Duration::ZERO,
                 age: document.age.unwrap_or_default(),
             },
             file: file.to_owned(),
@@ -206,6 +221,19 @@ fn ssh(fields: &Ssh, folder: &Path) -> Result<SshSettings, Problem> {
     })
 }
 
+/// The environment fills no gaps here: it would send one server's token to another.
+fn vaults(
+    tables: BTreeMap<String, VaultSettings>,
+) -> Result<BTreeMap<String, VaultSettings>, Problem> {
+    for (name, table) in &tables {
+        if let Some(missing) = table.missing() {
+            let text = format!("`{missing}` is missing: the environment is for [vault] alone");
+            return Err(Problem::new(text).inside(name.as_str()).inside("vaults"));
+        }
+    }
+    Ok(tables)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -215,7 +243,6 @@ mod tests {
     use super::*;
     use crate::failure::Exit;
     use crate::identity::AgeSettings;
-    use crate::resolve::vault::VaultSettings;
 
     fn parse(text: &str) -> Manifest {
         Manifest::parse(text, Path::new("/work/keys.toml")).unwrap()
@@ -445,7 +472,7 @@ mod tests {
             "user = 'x'",
             "keys.toml:6:1: keys.a: unknown field `user`\n\
              known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
-             start_units, stop_units",
+             start_units, stop_units, on_change",
         );
         check(
             "[ssh]\n\"\\u001b]52;c;x\\u0007\" = 1",
@@ -485,7 +512,7 @@ mod tests {
             "keys.a.b = 1",
             "keys.toml:1:8: keys.a: unknown field `b`\n\
              known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
-             start_units, stop_units",
+             start_units, stop_units, on_change",
         );
     }
 
@@ -650,7 +677,7 @@ mod tests {
         source(
             "{}",
             "10",
-            "no kind: one of vault, sops, age, file, command, prompt, generate, public, key, template is wanted",
+            "no kind: one of vault, vault_secret_id, sops, age, file, command, prompt, generate, public, key, template is wanted",
         );
         source(
             "{ command = ['x'], file = 'x' }",
@@ -709,12 +736,12 @@ mod tests {
         );
         source(
             "{ vault = \"\\u001b]52;c;x\\u0007\" }",
-            "20: keys.a.source.vault: a field is wanted: `\\u{1b}]52;c;x\\u{7}#FIELD`",
+            "20: keys.a.source.vault: a Vault path is written as it is, without `?`, `%`, `\\` and control characters",
         );
         check(
             "[vault]\nauth = { aprole = { role_id = 'x' } }",
-            "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `approle`\n\
-             did you mean `approle`?",
+            "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `token_command`, \
+             `wrapped_token_file`, `approle`, `jwt`, `cert`, `userpass`\ndid you mean `approle`?",
         );
     }
 

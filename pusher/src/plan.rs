@@ -55,6 +55,8 @@ pub(crate) struct Push {
     pub(crate) keys: Vec<Item>,
     /// The keys whose source failed or has nothing yet, and why; they are among `keys`, without a secret.
     pub(crate) failed: Vec<(KeyName, Failure)>,
+    /// The keys whose source was not asked, on purpose; they are among `keys`, without a secret.
+    pub(crate) held: BTreeSet<KeyName>,
 }
 
 /// One key of a push; without a secret where its source failed.
@@ -128,6 +130,7 @@ impl Push {
         let mut scope = selected.scope;
         for key in &selected.keys {
             let secret = match resolved.get(&key.source) {
+                _ if selected.held.contains(&key.name) => None,
                 Some(Ok(secret)) => Some(Arc::clone(secret)),
                 Some(Err(failure)) => {
                     failed.push((key.name.clone(), failure.clone()));
@@ -157,6 +160,7 @@ impl Push {
             manifest,
             keys,
             failed,
+            held: selected.held.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which hosts and keys a command is about.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -53,6 +54,17 @@ pub(crate) struct Selected {
     pub(crate) keys: Vec<Arc<Key>>,
     /// Whether these are all keys of the host: only then may others be removed from it.
     pub(crate) scope: Scope,
+    /// Those of the keys that are left as they are on the host: their value is new each time.
+    pub(crate) held: BTreeSet<KeyName>,
+}
+
+impl Selected {
+    /// Returns the keys whose sources are asked.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys
+            .iter()
+            .filter(|key| !self.held.contains(&key.name))
+    }
 }
 
 impl Selection {
@@ -67,6 +79,7 @@ impl Selection {
                 host: Arc::clone(host),
                 keys: host.keys.values().cloned().collect(),
                 scope: Scope::Host,
+                held: BTreeSet::new(),
             };
             return Ok(hosts.into_iter().map(whole).collect());
         }
@@ -92,6 +105,7 @@ impl Selection {
                 host: Arc::clone(host),
                 keys,
                 scope: Scope::Part,
+                held: BTreeSet::new(),
             })
         };
         Ok(hosts.into_iter().filter_map(part).collect())

@@ -328,6 +328,7 @@ mod tests {
             host: Arc::clone(host),
             scope: Scope::Host,
             keys: keys.clone(),
+            held: std::collections::BTreeSet::new(),
         };
         let rules = Rules {
             purpose: Purpose::Send,

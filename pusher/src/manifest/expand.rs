@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, limits};
 
-use super::document::{Document, HostTable, KeyTable, Place};
+use super::document::{Document, HostTable, KeyTable, OnChange, Place};
 use super::problem::Problem;
 use super::tree::Bare;
 use super::{Host, Key, Sudo, refer};
@@ -17,20 +17,21 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
     let mut placing = Placing::new(document);
     placing.bounded(document)?;
     for (name, table) in &document.keys {
-        placing
-            .shared(name, table)
+        refer::vaults(&table.source, document)
+            .and_then(|()| placing.shared(name, table))
             .map_err(|problem| problem.inside(name.as_str()).inside("keys"))?;
     }
     for (host, table) in &document.hosts {
         for (name, table) in &table.keys {
-            placing
-                .own(host, name, table)
+            refer::vaults(&table.source, document)
+                .and_then(|()| placing.own(host, name, table))
                 .map_err(|problem| at_host(problem, host, name))?;
         }
     }
     for host in placing.hosts.values_mut() {
         fits(host, document)?;
         refer::keys(host).map_err(|(name, problem)| of_key(problem, host, &name, document))?;
+        apart(host, document)?;
     }
     Ok(placing
         .hosts
@@ -200,11 +201,11 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
         group: table.group.clone().unwrap_or_else(Principal::root),
         mode,
         public,
-        tells: tells(table)?,
+        tells: tells(name, table)?,
     })
 }
 
-fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
+fn tells(name: &KeyName, table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     for (index, unit) in table.reload_units.iter().enumerate() {
         if table.restart_units.contains(unit) {
             let hint = "one of them is enough: what restarts need not reload";
@@ -225,7 +226,7 @@ fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
             return Err(problem.inside("signal_units"));
         }
     }
-    let tells: BTreeSet<Tell> = all_tells(table).collect();
+    let tells: BTreeSet<Tell> = all_tells(name, table).collect();
     if tells.len() > limits::UNITS_PER_KEY as usize {
         let most = limits::UNITS_PER_KEY;
         return Err(Problem::new(format!(
@@ -236,7 +237,7 @@ fn tells(table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     Ok(tells)
 }
 
-fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
+fn all_tells(name: &KeyName, table: &KeyTable) -> impl Iterator<Item = Tell> {
     let all = |units: &[UnitPattern], how| -> Vec<Tell> {
         let units = units.iter().cloned();
         units.map(|unit| Tell { unit, how }).collect()
@@ -252,8 +253,13 @@ fn all_tells(table: &KeyTable) -> impl Iterator<Item = Tell> {
     let restarts = all(&table.restart_units, How::Restart);
     let reloads = all(&table.reload_units, How::Reload);
     let stops = all(&table.stop_units, How::Stop);
+    // systemd restarts with a unit what is bound to it.
+    let own = table.on_change.map(|OnChange::RestartDependents| Tell {
+        unit: name.unit().into(),
+        how: How::Restart,
+    });
     let lists = [restarts, reloads, stops].into_iter().flatten();
-    lists.chain(signals).chain(starts)
+    lists.chain(signals).chain(starts).chain(own)
 }
 
 /// Refuses two keys that cannot be on one host together.
@@ -266,6 +272,30 @@ fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
     | Conflict::SameUnit(_, name, _)) = &conflict;
     let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
     Err(of_key(problem, host, name, document))
+}
+
+/// Refuses two keys that would share a value which can be used once.
+fn apart(host: &Host, document: &Document) -> Result<(), Problem> {
+    let mut takers = BTreeMap::new();
+    for key in host.keys.values() {
+        for source in key.source.volatile() {
+            let other = takers.insert(source, &key.name);
+            let problem = match other.filter(|other| **other != key.name) {
+                Some(other) => {
+                    let host = &host.name;
+                    let text =
+                        format!("on {host}: {other} takes the same {source}, and it is for one");
+                    Problem::new(text).of_name()
+                }
+                None if key.source.is_folder() => Problem::new(format!(
+                    "{source} is new each time, and no part of a folder"
+                )),
+                None => continue,
+            };
+            return Err(of_key(problem, host, &key.name, document));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a problem where the key stands: at its host, or by itself.
