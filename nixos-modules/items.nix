@@ -73,6 +73,11 @@ let
           };
           description = "Services whose main process gets a signal then.";
         };
+        onChange = mkOption {
+          type = types.nullOr (types.enum [ "restart-dependents" ]);
+          default = null;
+          description = "`\"restart-dependents\"`: when the key is replaced, its unit is restarted, and by systemd what requires it.";
+        };
         neededBy = mkOption {
           type = types.listOf types.str;
           default = [ ];

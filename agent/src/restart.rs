@@ -132,11 +132,7 @@ fn aim(manager: &mut Manager, seen: Seen, work: &Work) -> Option<Target> {
 type Found = (Named, Result<Unit, Untold>);
 
 /// Returns the unit, or those that the pattern stands for, each under the name it is reported by.
-fn find(
-    manager: &mut Manager,
-    tell: &Tell,
-    work: &Work,
-) -> Result<Vec<Found>, Fault> {
+fn find(manager: &mut Manager, tell: &Tell, work: &Work) -> Result<Vec<Found>, Fault> {
     let asked = Named::as_asked(tell);
     let failed = |fault: Fault| (UnitOutcome::Failed, fault.to_string());
     if !tell.unit.is_glob() {

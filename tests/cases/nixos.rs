@@ -370,7 +370,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "services.keys.items.target: reboot.target: no name of a service; it ends in .service",
             "services.keys.items.there: links are absolute paths",
             "services.keys.items.two: a source is of one kind, and this one is of 2",
-            "services.keys.items.unknown: no kind of source: fil; there are vault, sops, age, file, command, prompt, generate, public, key, template",
+            "services.keys.items.unknown: no kind of source: fil; there are vault, vault_secret_id, sops, age, file, command, prompt, generate, public, key, template",
             "services.keys.items.writable: mode 0602: three or four octal digits, never setuid, setgid, sticky, or writable for others",
             "services.keys.items: a-b, a/b would all have the unit a-b-key.service",
             "services.keys.items: several keys would be at /etc/x",
