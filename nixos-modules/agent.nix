@@ -125,6 +125,7 @@ in
         text = forLogin (unit "keys-agent.socket");
         wantedBy = [ "sockets.target" ];
       };
+      "keys-refused.service".text = unit "keys-refused.service";
       "keys-agent.service".text = forLogin (unit "keys-agent.service");
     };
 

@@ -17,6 +17,8 @@ let
   # A service, or a pattern of services.
   isUnit = name: builtins.match "[A-Za-z0-9:_\\][][A-Za-z0-9:_.\\@*?!^-]*[.]service" name != null;
 
+  isService = name: builtins.match "[A-Za-z0-9:_\\][A-Za-z0-9:_.\\@-]*[.]service" name != null;
+
   ofItem =
     item:
     let
@@ -24,7 +26,11 @@ let
       kind = source.kindOf item.source;
       leaks = source.leaks item.source;
       both = lib.filter (unit: builtins.elem unit item.reloadUnits) item.restartUnits;
-      noUnits = lib.filter (unit: !isUnit unit) (item.restartUnits ++ item.reloadUnits);
+      noUnits =
+        lib.filter (unit: !isUnit unit) (
+          item.restartUnits ++ item.reloadUnits ++ item.stopUnits ++ builtins.attrNames item.signalUnits
+        )
+        ++ lib.filter (unit: !isService unit) item.startUnits;
       inside = lib.filter (folder: builtins.elem folder names) (key.above item.name);
     in
     [
@@ -43,6 +49,8 @@ let
       )
       (check (both == [ ]) "${toString both}: in restartUnits and in reloadUnits")
       (check (noUnits == [ ]) "${toString noUnits}: no name of a service; it ends in .service")
+      (check (builtins.all isService item.neededBy) "neededBy names services, which end in .service")
+      (check (item.neededBy == [ ] || config.services.keys.agent.enable) "neededBy takes services.keys.agent.enable = true")
       (check (inside == [ ]) "a key cannot lie in another: ${toString inside}")
       (check (builtins.all (lib.hasPrefix "/") item.links) "links are absolute paths")
     ];

@@ -4,5 +4,6 @@
     ./agent.nix
     ./items.nix
     ./manifest.nix
+    ./units.nix
   ];
 }

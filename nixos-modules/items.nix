@@ -55,6 +55,38 @@ let
           default = [ ];
           description = "Services that are reloaded then.";
         };
+        startUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Services that are started then, if they do not run.";
+        };
+        stopUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Services that are stopped when the key is removed from the host.";
+        };
+        signalUnits = mkOption {
+          type = types.attrsOf types.str;
+          default = { };
+          example = {
+            "haproxy.service" = "SIGUSR2";
+          };
+          description = "Services whose main process gets a signal then.";
+        };
+        onChange = mkOption {
+          type = types.nullOr (types.enum [ "restart-dependents" ]);
+          default = null;
+          description = "`\"restart-dependents\"`: when the key is replaced, its unit is restarted, and by systemd what requires it.";
+        };
+        neededBy = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          example = [ "gitea.service" ];
+          description = ''
+            Services that need the key: they are started when it is there, by it alone, and stopped when it leaves. No target
+            waits for them.
+          '';
+        };
         links = mkOption {
           type = types.listOf types.str;
           default = [ ];

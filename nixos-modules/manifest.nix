@@ -30,6 +30,10 @@ let
       inherit (item) public;
       restart_units = item.restartUnits;
       reload_units = item.reloadUnits;
+      signal_units = item.signalUnits;
+      start_units = item.startUnits;
+      stop_units = item.stopUnits;
+      on_change = item.onChange;
     };
 in
 {
@@ -78,6 +82,7 @@ in
       description = "What the manifest calls itself to hosts. All hosts of a network say the same.";
     };
     vault = shared "The manifest's table `vault`, to the letter. All hosts of a network say the same.";
+    vaults = shared "The manifest's table `vaults`, likewise.";
     age = shared "The manifest's table `age`, likewise.";
     ssh = shared "The manifest's table `ssh`, likewise.";
     checks = mkOption {
@@ -96,7 +101,15 @@ in
 
   config.assertions = cfg.checks;
   config.services.keys.manifest =
-    given { inherit (cfg) id vault age ssh; }
+    given {
+      inherit (cfg)
+        id
+        vault
+        vaults
+        age
+        ssh
+        ;
+    }
     // {
       hosts.${cfg.host.name} =
         given {

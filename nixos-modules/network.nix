@@ -39,4 +39,4 @@ in
 if names == [ ] then
   throw "no machine here imports the modules of keys"
 else
-  { inherit hosts; } // shared "id" // shared "vault" // shared "age" // shared "ssh"
+  { inherit hosts; } // shared "id" // shared "vault" // shared "vaults" // shared "age" // shared "ssh"

@@ -24,6 +24,7 @@ in
 rec {
   kinds = [
     "vault"
+    "vault_secret_id"
     "sops"
     "age"
     "file"

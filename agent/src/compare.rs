@@ -32,7 +32,10 @@ pub(crate) fn compare<'a>(
         inventory,
         accounts,
         nonce,
-        staying: Staying::new(others().filter(|other| !leaves(push, other)), inventory),
+        staying: Staying::new(
+            others().filter(|other| !push.drops(&other.record.manifest)),
+            inventory,
+        ),
     };
     let mut next = Next::after(inventory);
     for (index, wanted) in (0..).zip(&push.keys) {
@@ -43,14 +46,6 @@ pub(crate) fn compare<'a>(
     }
     next.check_rules(push)?;
     Ok(next)
-}
-
-/// Returns whether a key that is not in the push is removed by it.
-fn leaves(push: &Push, other: &Present) -> bool {
-    let manifest = &push.manifest;
-    manifest.scope == Scope::Host
-        && manifest.purpose != Purpose::Reseed
-        && (other.record.manifest == manifest.id || manifest.take_over)
 }
 
 struct Judge<'a> {
@@ -131,7 +126,9 @@ impl Judge<'_> {
         let size = wanted.key.size;
         let body = Make::Body { index, size, mac };
         let Some(present) = self.inventory.key(&record.name) else {
-            return Ok(Verdict::placed(record, body, KeyOutcome::New, String::new()).tells(wanted));
+            return Ok(
+                Verdict::placed(record, body, KeyOutcome::New, String::new()).tells_others(wanted),
+            );
         };
         let mut changes = access_changes(&record, &present.record);
         let mut is_as_left = present.is_as_left() && self.inventory.reaches(&record.name);
@@ -202,7 +199,7 @@ impl Judge<'_> {
     /// A key that is not in the push.
     fn other(&self, other: &Present) -> Verdict {
         let manifest = &self.push.manifest;
-        if leaves(self.push, other) {
+        if self.push.drops(&other.record.manifest) {
             return Verdict::removed(other);
         }
         let foreign = manifest.scope == Scope::Host && other.record.manifest != manifest.id;
@@ -288,7 +285,7 @@ mod tests {
             folder: Folder::new(fs::File::open(folder.path()).unwrap().into()),
             origin: Origin::new("ours", "ann@desk", 0),
             strays: vec!["web/stray".into()],
-            pending: BTreeMap::new(),
+            pending: BTreeSet::new(),
             intact: true,
             keys,
         };
@@ -354,7 +351,7 @@ mod tests {
             outcome.trim_end().to_owned()
         });
         let needs = next.needs().map(|need| format!("need {}", need.index));
-        let units = next.tell.keys().map(|unit| format!("tell {unit}"));
+        let units = next.tell.iter().map(|tell| format!("tell {}", tell.unit));
         let differs = next.differs.then(|| "differs".to_owned());
         let lines: Vec<String> = results.chain(needs).chain(units).chain(differs).collect();
         lines.join("; ")

@@ -4,7 +4,10 @@ use std::thread::sleep;
 
 use crate::failure::Failure;
 use crate::inventory::Inventory;
+use crate::journal::{Level, note};
+use crate::landing::Landing;
 use crate::lock::Lock;
+use crate::news::{Units, Wanted};
 use crate::place::Place;
 use crate::report::tell;
 use crate::sweep::sweep_all;
@@ -18,8 +21,14 @@ pub(crate) fn finish() -> Result<(), Failure> {
     })?;
     let inventory = Inventory::read(&place)?;
     sweep_all(&place, &inventory)?;
-    if let Some(generation) = &inventory.generation {
-        tell(&generation.pending, Some(&generation.folder), &mut |_| {});
-    }
+    let generation = inventory.generation.as_ref();
+    let wanted = Wanted {
+        units: generation.map_or_else(Units::new, |found| found.pending.clone()),
+        landing: Landing::of_host(&place, &inventory).unwrap_or_else(|failure| {
+            note(Level::Warning, &failure.to_string());
+            Landing::default()
+        }),
+    };
+    tell(&wanted, generation.map(|found| &found.folder), &mut |_| {});
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use keys_protocol::{How, KeyName, RefusalCode, UnitName};
+use keys_protocol::{Digest, KeyName, RefusalCode, Tell, limits};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::Gid;
@@ -20,7 +20,7 @@ use crate::record::{self, Origin, Record};
 pub(crate) const CURRENT: &str = ".current";
 /// What the name of a generation's folder starts with; its number follows.
 pub(crate) const PREFIX: &str = ".gen.";
-/// The folder in a generation that has one file per unit still to be told.
+/// The folder in a generation that has one file for each thing still to be told.
 pub(crate) const PENDING: &str = ".pending";
 
 /// One key of the generation.
@@ -59,8 +59,8 @@ pub(crate) struct Generation {
     pub(crate) keys: BTreeMap<KeyName, Present>,
     /// Paths below the folder that no push made. Folders among them are not looked into.
     pub(crate) strays: Vec<PathBuf>,
-    /// Units that are still to be told.
-    pub(crate) pending: BTreeMap<UnitName, How>,
+    /// What is still to be told.
+    pub(crate) pending: BTreeSet<Tell>,
     /// Whether `.current` leads here, and all folders are as the agent left them.
     pub(crate) intact: bool,
 }
@@ -92,7 +92,7 @@ impl Generation {
                 .map(|(name, record)| (name, Present { record, file: None }))
                 .collect(),
             strays: Vec::new(),
-            pending: BTreeMap::new(),
+            pending: BTreeSet::new(),
             intact: true,
             folder,
         };
@@ -141,17 +141,20 @@ impl Generation {
             other => other.doing(doing)?,
         };
         for name in folder.names().doing(doing)? {
-            let Some(unit) = name.to_str().and_then(|name| name.parse().ok()) else {
+            let Some(name) = name.to_str() else {
                 continue;
             };
-            let mut word = String::new();
-            let held = match Held::at(&folder, UnitName::as_str(&unit)) {
+            let held = match Held::at(&folder, name) {
                 Err(Errno::ESTALE) => continue,
                 other => other.doing(doing)?,
             };
-            let read = held.read().doing(doing)?.take(16).read_to_string(&mut word);
-            read.doing(doing)?;
-            self.pending.insert(unit, pending_how(&word));
+            let mut text = Vec::new();
+            let mut read = held.read().doing(doing)?.take(limits::CONTROL_FRAME as u64);
+            read.read_to_end(&mut text).doing(doing)?;
+            // Only what the agent wrote has the name that goes with it.
+            let tell = serde_json::from_slice(&text).ok();
+            self.pending
+                .extend(tell.filter(|tell| pending_name(tell) == name));
         }
         Ok(())
     }
@@ -159,6 +162,24 @@ impl Generation {
     /// Returns the first components of its keys.
     pub(crate) fn firsts(&self) -> BTreeSet<&str> {
         self.keys.keys().map(KeyName::first).collect()
+    }
+}
+
+/// Returns whether the committed generation has a file for the key.
+pub(crate) fn holds(place: &Place, key: &KeyName) -> Result<bool, Failure> {
+    let Some(number) = current(place)? else {
+        return Ok(false);
+    };
+    // Gone where another was committed meanwhile: whoever waits is told of that one, too.
+    let Some(folder) = enter(place, number)? else {
+        return Ok(false);
+    };
+    match folder.within(key.as_str(), Folder::look_at) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(false),
+        found => {
+            let stat = found.doing(|| format!("look at key {key}"))?;
+            Ok(stat.is_some_and(|stat| Inode::regular(&stat).is_some()))
+        }
     }
 }
 
@@ -228,20 +249,15 @@ fn is_finished(folder: &Folder) -> Result<bool, Failure> {
     Ok(stat.st_uid == 0 && stat.st_mode & 0o001 != 0)
 }
 
-/// The word in the file of a unit that is still to be told.
-pub(crate) fn pending_word(how: How) -> &'static str {
-    match how {
-        How::Reload => "reload",
-        How::Restart => "restart",
-    }
+/// The text of the file that stands for something still to be told.
+pub(crate) fn pending_text(tell: &Tell) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(tell)
 }
 
-/// The reverse. A restart does all that a reload would, so it is what an unknown word means.
-fn pending_how(word: &str) -> How {
-    match word {
-        "reload" => How::Reload,
-        _ => How::Restart,
-    }
+/// The name of that file: as a digest, as a unit's name and more may be too long for one.
+pub(crate) fn pending_name(tell: &Tell) -> String {
+    // Text and words always can be written.
+    pending_text(tell).map_or_else(|_| String::new(), |text| Digest::of(&text).to_string())
 }
 
 fn is_own(path: &str) -> bool {

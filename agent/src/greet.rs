@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys_protocol::{Have, Hello, Stray, VERSION, limits, printable};
+use keys_protocol::{Features, Have, Hello, Stray, VERSION, limits, printable};
 
 use crate::account::{self, Database};
 use crate::boot;
@@ -52,6 +52,7 @@ fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hell
         protocol_min: VERSION,
         protocol_max: VERSION,
         requires: String::new(),
+        features: Features::all().to_string(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         host_id: identity.id,
         host_keys: identity.fingerprints.join(" "),
@@ -103,7 +104,7 @@ fn have(inventory: &Inventory, present: &Present, names: &Names) -> Have {
         .record
         .units
         .iter()
-        .filter(|told| pending.is_some_and(|pending| pending.contains_key(&told.unit)));
+        .filter(|told| pending.is_some_and(|pending| pending.contains(*told)));
     Have {
         name: present.record.name.clone(),
         owner: name_of(Database::Users, uid),

@@ -1,20 +1,22 @@
 //! Puts the agent's units in place and starts them: what a plain host needs, once, and again after an update.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use keys_protocol::RefusalCode;
 use nix::sys::stat::{Mode, umask};
 
+use crate::etc;
 use crate::failure::{Doing as _, Failure};
+use crate::generator;
 
 /// The program's path as the unit files have it.
 const PACKAGED: &str = "/usr/local/bin/keys-agent";
 /// What is written where. The units carry on in the tree as they are, for whoever packages them.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     (
         "/etc/systemd/system/keys-mount.service",
         include_str!("../systemd/keys-mount.service"),
@@ -26,6 +28,10 @@ const FILES: [(&str, &str); 5] = [
     (
         "/etc/systemd/system/keys-agent.service",
         include_str!("../systemd/keys-agent.service"),
+    ),
+    (
+        "/etc/systemd/system/keys-refused.service",
+        include_str!("../systemd/keys-refused.service"),
     ),
     (
         "/etc/sysusers.d/keys.conf",
@@ -78,6 +84,7 @@ pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
             }
         }
     }
+    link_generator(&program, say)?;
     for command in COMMANDS {
         run(command)?;
         say(&format!("ran {}", command.join(" ")));
@@ -105,23 +112,44 @@ fn program() -> Result<String, Failure> {
     }
 }
 
-/// Writes beside the file and renames: a unit file is never half there.
+/// Writes one file, and its folder.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    etc::write(path, text.as_bytes(), 0o644)
+}
+
+/// Puts this program where systemd looks for generators, by the name it does that work under.
+fn link_generator(program: &str, say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    let link = Path::new(generator::LINK);
+    let linking = || format!("link {}", link.display());
+    match fs::read_link(link) {
+        Ok(there) if there == Path::new(program) => {
+            say(&format!("{} is as it should be", link.display()));
+            return Ok(());
+        }
+        // Nothing is there, or something that is no link.
+        Err(e)
+            if !matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            return Err(e).doing(linking);
+        }
+        _ => {}
+    }
+    let folder = link.parent().unwrap_or(link);
+    fs::create_dir_all(folder).doing(linking)?;
+    let new = folder.join(".keys-generator.new");
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).doing(linking),
+        _ => symlink(program, &new).doing(linking)?,
+    }
+    fs::rename(&new, link).doing(linking)?;
+    say(&format!("wrote {}", link.display()));
+    Ok(())
 }
 
 fn run(command: &[&str]) -> Result<(), Failure> {

@@ -77,6 +77,10 @@ pub(crate) fn unit(result: &UnitResult) {
     let (level, outcome) = match result.outcome {
         UnitOutcome::Restarted => (Level::Notice, "restarted"),
         UnitOutcome::Reloaded => (Level::Notice, "reloaded"),
+        UnitOutcome::Started => (Level::Notice, "started"),
+        UnitOutcome::Stopped => (Level::Notice, "stopped"),
+        UnitOutcome::Signalled => (Level::Notice, "signalled"),
+        UnitOutcome::Running => (Level::Info, "running"),
         UnitOutcome::NotRunning => (Level::Info, "not_running"),
         UnitOutcome::StillRestarting => (Level::Warning, "still_restarting"),
         UnitOutcome::Failed => (Level::Error, "failed"),

@@ -1,50 +1,63 @@
 //! `keys-agent`: the side of `keys` that writes keys on a host.
 
 mod account;
+mod bell;
 mod body;
 mod boot;
+mod callers;
 mod clash;
 mod compare;
 mod deadline;
 mod draft;
+mod etc;
 mod failure;
 mod file;
 mod finish;
 mod folder;
 mod generation;
+mod generator;
 mod greet;
 mod harden;
 mod host;
+mod host_manifest;
 mod idmap;
 mod install;
 mod inventory;
 mod journal;
+mod landing;
 mod lock;
 mod mount;
 mod mountinfo;
+mod news;
 mod next;
 mod notify;
 mod place;
 mod push;
 mod receive;
 mod record;
+mod refused;
 mod relay;
 mod report;
 mod restart;
+mod revival;
 mod serve;
 mod session;
 mod settle;
+mod socket;
 mod space;
 mod stage;
 mod status;
 mod sweep;
 mod systemd;
+mod task;
 mod unit;
 mod verb;
 mod visible;
+mod wait;
 
 use std::io::Write as _;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use keys_protocol::RefusalCode;
@@ -63,7 +76,7 @@ const USAGE: &str = "usage: keys-agent receive | status | relay | install";
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ended = harden::harden().and_then(|()| run(&words));
     let exit = ended.unwrap_or_else(|failure| {
@@ -78,6 +91,16 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[&str]) -> Result<u8, Failure> {
+    match words.split_first() {
+        // systemd runs generators by their name, with folders behind it.
+        Some((own, [folder, ..])) if own.ends_with(generator::NAME) => {
+            generator::generate(Path::new(folder)).map(|()| 0)
+        }
+        own => verb(own.map_or(&[][..], |(_, words)| words)),
+    }
+}
+
+fn verb(words: &[&str]) -> Result<u8, Failure> {
     match *words {
         ["receive"] => over(Verb::Receive),
         ["status"] => over(Verb::Status),
@@ -93,6 +116,9 @@ fn run(words: &[&str]) -> Result<u8, Failure> {
         ["serve"] => serve::serve(None).map(|()| 0),
         ["serve", "--peer", user] => serve::serve(Some(uid(user)?)).map(|()| 0),
         ["session"] => apply(Verb::on_stdin().doing(|| "wait for a verb".into())?),
+        ["wait", name] => Ok(wait(name)),
+        // Fails while there are any.
+        ["refused"] => refused::complain().map(u8::from),
         ["finish"] => finish::finish().map(|()| Outcome::InPlace.exit()),
         ["retire", number] => retire(number),
         _ => {
@@ -127,6 +153,20 @@ fn apply(verb: Verb) -> Result<u8, Failure> {
             Ok(Failure::Refused(refusal).exit())
         }
         Err(failure) => Err(failure),
+    }
+}
+
+/// What the unit of a key runs.
+fn wait(name: &str) -> u8 {
+    match name.parse() {
+        Ok(name) => {
+            wait::wait(&name);
+            0
+        }
+        Err(e) => {
+            note(Level::Warning, &e.to_string());
+            EX_USAGE
+        }
     }
 }
 

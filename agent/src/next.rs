@@ -1,10 +1,9 @@
 //! The generation that a push leads to: what each key in it is made of, and what is said of it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use keys_protocol::{
-    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, UnitName, limits,
-    printable,
+    Digest, How, KeyName, KeyOutcome, KeyResult, Need, RefusalCode, Scope, Tell, limits, printable,
 };
 
 use crate::failure::Failure;
@@ -83,9 +82,10 @@ impl Verdict {
     pub(crate) fn removed(present: &Present) -> Self {
         Self {
             step: None,
-            tells: present.record.units.clone(),
+            tells: told(&present.record.units, How::is_for_removal),
             ..Self::carried(present, KeyOutcome::Removed)
         }
+        .not_itself(&present.record.name)
     }
 
     /// No key: it is refused, and there was none.
@@ -101,6 +101,17 @@ impl Verdict {
         }
     }
 
+    /// Tells the units of the key but its own, which starts or stops with it.
+    pub(crate) fn tells_others(self, wanted: &Wanted) -> Self {
+        self.tells(wanted).not_itself(&wanted.key.name)
+    }
+
+    fn not_itself(mut self, key: &KeyName) -> Self {
+        let own = key.unit();
+        self.tells.retain(|tell| tell.unit.as_str() != own.as_str());
+        self
+    }
+
     /// Says what was found.
     pub(crate) fn because(mut self, why: String) -> Self {
         if let Some(result) = &mut self.result {
@@ -111,9 +122,15 @@ impl Verdict {
 
     /// Tells the units of the key.
     pub(crate) fn tells(mut self, wanted: &Wanted) -> Self {
-        self.tells.clone_from(&wanted.units);
+        self.tells = told(&wanted.units, How::is_for_change);
         self
     }
+}
+
+/// Those of `units` whom this concerns.
+fn told(units: &[Tell], concerns: fn(How) -> bool) -> Vec<Tell> {
+    let units = units.iter().filter(|tell| concerns(tell.how));
+    units.cloned().collect()
 }
 
 /// What needs a new generation.
@@ -125,7 +142,7 @@ pub(crate) struct Next<'a> {
     pub(crate) steps: Vec<Step>,
     pub(crate) results: Vec<KeyResult>,
     /// The units to tell, those included that an earlier push did not come to.
-    pub(crate) tell: BTreeMap<UnitName, How>,
+    pub(crate) tell: BTreeSet<Tell>,
     /// Whether it differs from the committed one; if not, none is made.
     pub(crate) differs: bool,
 }
@@ -138,16 +155,13 @@ impl<'a> Next<'a> {
             inventory,
             steps: Vec::new(),
             results: Vec::new(),
-            tell: generation.map_or_else(BTreeMap::new, |found| found.pending.clone()),
+            tell: generation.map_or_else(BTreeSet::new, |found| found.pending.clone()),
             differs: generation.is_some_and(|found| !found.intact),
         }
     }
 
     pub(crate) fn add(&mut self, verdict: Verdict) {
-        for Tell { unit, how } in verdict.tells {
-            let told = self.tell.entry(unit).or_insert(how);
-            *told = how.max(*told);
-        }
+        self.tell.extend(verdict.tells);
         let outcome = verdict.result.as_ref().map(|result| result.outcome);
         let is_changed = outcome.is_some_and(|outcome| CHANGES.contains(&outcome));
         // The manifest a key belongs to and its units are written down, too.
@@ -196,6 +210,20 @@ impl<'a> Next<'a> {
         self.results
             .iter()
             .filter(|result| wanted.contains(&result.outcome))
+    }
+
+    /// Returns whether there are keys, and none that failed.
+    pub(crate) fn have_all_come(&self) -> bool {
+        let failed = [KeyOutcome::Failed, KeyOutcome::FailedKept];
+        let apart = [KeyOutcome::Removed, KeyOutcome::Foreign];
+        let is_of_push = |result: &KeyResult| !apart.contains(&result.outcome);
+        self.results.iter().any(is_of_push) && self.outcomes(&failed).next().is_none()
+    }
+
+    /// Returns the keys that leave.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &KeyName> {
+        let removed = self.outcomes(&[KeyOutcome::Removed]);
+        removed.map(|result| &result.name)
     }
 
     /// Returns whether there is a link of this name already.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use keys_protocol::{
-    Action, Conflict, Key, Manifest, Purpose, RefusalCode, Tell, VERSION, WireError, limits,
+    Action, Conflict, Features, How, Key, Manifest, Purpose, RefusalCode, Scope, Tell, VERSION,
+    limits, printable,
 };
 
 use crate::account::{Database, question};
@@ -14,6 +15,8 @@ use crate::session::Session;
 
 /// The most units that all keys of one push may name together: 20,000 keys of 64 each would be a gigabyte of names.
 const TELLS: usize = 100_000;
+/// How much of an unknown feature is said.
+const FEATURE: usize = 80;
 
 /// One key as it was asked for.
 pub(crate) struct Wanted {
@@ -31,7 +34,8 @@ impl Push {
     /// Reads the Manifest frame and the Key and Tell frames after it.
     pub(crate) fn read(session: &mut Session) -> Result<Self, Failure> {
         let manifest: Manifest = session.receive()?;
-        check(&manifest)?;
+        let features = check(&manifest)?;
+        session.speak_with(features);
         session.allow_for(manifest.bytes);
         let mut push = Self {
             manifest,
@@ -81,34 +85,54 @@ impl Push {
         Origin::new(&self.manifest.id, &self.manifest.sender, now)
     }
 
+    /// Returns whether a key of `manifest` leaves where it is not among these.
+    pub(crate) fn drops(&self, manifest: &str) -> bool {
+        let own = &self.manifest;
+        own.scope == Scope::Host
+            && own.purpose != Purpose::Reseed
+            && (manifest == own.id || own.take_over)
+    }
+
+    /// Returns whether these are all keys that its manifest has for the host.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.manifest.scope == Scope::Host && self.manifest.purpose == Purpose::Send
+    }
+
     /// Returns whether the session is only to say what would be done.
     pub(crate) fn is_plan(&self) -> bool {
         self.manifest.purpose == Purpose::Plan
     }
 }
 
-fn read_units(session: &mut Session, count: u32) -> Result<Vec<Tell>, WireError> {
+fn read_units(session: &mut Session, count: u32) -> Result<Vec<Tell>, Failure> {
     let mut units = Vec::new();
     for _ in 0..count {
-        units.push(session.receive::<Tell>()?);
+        let tell: Tell = session.receive()?;
+        if tell.how == How::Start && tell.unit.is_glob() {
+            let text = format!("{}: only a name can be started", tell.unit);
+            return Err(Failure::breach(text));
+        }
+        units.push(tell);
     }
-    // Sorted, so that the same units in another order are no change; the stronger way wins where one is named twice.
-    units.sort_by(|a, b| (&a.unit, b.how).cmp(&(&b.unit, a.how)));
-    units.dedup_by(|later, kept| later.unit == kept.unit);
+    // Sorted, so that the same units in another order are no change.
+    units.sort();
+    units.dedup();
     Ok(units)
 }
 
-fn check(manifest: &Manifest) -> Result<(), Failure> {
+/// Returns the features that the pusher knows.
+fn check(manifest: &Manifest) -> Result<Features, Failure> {
     let version = manifest.protocol;
     if version != VERSION {
         let text = format!("the pusher wants protocol {version}, this agent speaks {VERSION}");
         return Err(Failure::new(RefusalCode::Version, text).hint("upgrade the older of the two"));
     }
-    if let Some(word) = manifest.requires.split_ascii_whitespace().next() {
+    let features = Features::required(&manifest.requires).map_err(|word| {
+        let word = printable(word, FEATURE);
         let agent = env!("CARGO_PKG_VERSION");
         let text = format!("the pusher requires `{word}`, unknown to this agent {agent}");
-        return Err(Failure::new(RefusalCode::Version, text).hint("upgrade the agent"));
-    }
+        Failure::new(RefusalCode::Version, text).hint("upgrade the agent")
+    })?;
     // It comes back in every Have frame, where a control character would take six bytes.
     let is_odd = manifest.id.contains(char::is_control);
     if manifest.id.is_empty() || manifest.id.len() > limits::TEXT || is_odd {
@@ -132,7 +156,7 @@ fn check(manifest: &Manifest) -> Result<(), Failure> {
             manifest.bytes
         )));
     }
-    Ok(())
+    Ok(features)
 }
 
 fn check_key(key: &Key) -> Result<(), Failure> {

@@ -42,7 +42,7 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
         None
     };
     // From here on there is no way back, and none is needed: what fails is reported.
-    let aftermath = settle(&place, &inventory, &next, committed.as_ref());
+    let aftermath = settle(&place, &inventory, (&push, &next), committed.as_ref());
     let standing = match &committed {
         Some(new) => (new.number, Some(&new.folder)),
         None => inventory.standing(),

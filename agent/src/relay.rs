@@ -7,23 +7,19 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keys_protocol::{Refusal, RefusalCode, Wire, limits, printable};
-use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
-use nix::sys::time::TimeVal;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::failure::{Doing as _, Failure};
 use crate::journal::{self, Level};
+use crate::socket::{busy, connect};
 use crate::verb::Verb;
 
-/// Where `keys-agent.socket` listens.
-const SOCKET: &str = "/run/keys-agent.sock";
 /// How long a relay waits before it knocks again at an agent that had no room.
 const RETRY: Duration = Duration::from_secs(1);
 /// What is carried at a time.
@@ -94,47 +90,6 @@ fn open(verb: Verb, chunk: &mut [u8]) -> Result<Option<(UnixStream, usize)>, Fai
         }
         thread::sleep(RETRY);
     }
-}
-
-fn busy() -> Failure {
-    Failure::new(
-        RefusalCode::Busy,
-        format!("the agent at {SOCKET} took no session"),
-    )
-    .hint("other sessions are open, or it failed: journalctl -u keys-agent")
-}
-
-/// Connects, or says that there is no socket. Bounded by `wait`, as a full backlog would block for ever; so is the wait
-/// for the first byte.
-fn connect(wait: Duration) -> Result<Option<UnixStream>, Failure> {
-    let connecting = || format!("connect to the agent at {SOCKET}");
-    let fd = socket::socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    );
-    let fd = fd.doing(connecting)?;
-    // Zero would mean for ever.
-    let seconds = TimeVal::new(wait.as_secs().max(1).cast_signed(), 0);
-    socket::setsockopt(&fd, sockopt::SendTimeout, &seconds).doing(connecting)?;
-    socket::setsockopt(&fd, sockopt::ReceiveTimeout, &seconds).doing(connecting)?;
-    let address = UnixAddr::new(SOCKET).doing(connecting)?;
-    match socket::connect(fd.as_raw_fd(), &address) {
-        Err(Errno::ENOENT) => return Ok(None),
-        Err(Errno::EAGAIN) => return Err(busy()),
-        Err(Errno::EACCES) => {
-            let text = format!("this user may not connect to the agent at {SOCKET}");
-            return Err(Failure::new(RefusalCode::Policy, text).hint(
-                "log in as root, or as the user that SocketUser= of keys-agent.socket names",
-            ));
-        }
-        // Refused, say: never a reason to go around the socket.
-        connected => connected.doing(connecting)?,
-    }
-    let socket = UnixStream::from(fd);
-    socket.set_write_timeout(None).doing(connecting)?;
-    Ok(Some(socket))
 }
 
 /// Says the verb and returns how much the agent said first: nothing, where it had no room.

@@ -1,13 +1,12 @@
 //! What is said in the end: of each key, of each unit, and which generation there is.
 
-use std::collections::BTreeMap;
-
-use keys_protocol::{Done, How, KeyOutcome, KeyResult, Message, UnitName, UnitOutcome, WireError};
+use keys_protocol::{Done, KeyOutcome, KeyResult, Message, UnitOutcome, WireError};
 
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::generation::PENDING;
+use crate::generation::{PENDING, pending_name};
 use crate::journal::{self, Level, note};
+use crate::news::Wanted;
 use crate::next::Next;
 use crate::notify::{self, Told};
 use crate::place::PATH;
@@ -73,32 +72,33 @@ pub(crate) fn report(
         report.key(&reached(result, aftermath));
     }
     report.flush();
-    tell(&next.tell, folder, &mut |told| report.told(&told));
+    let wanted = Wanted {
+        units: next.tell.clone(),
+        landing: aftermath.landing.clone(),
+    };
+    tell(&wanted, folder, &mut |told| report.told(&told));
     report.say(&Done { generation });
     report.flush();
     report.outcome()
 }
 
-/// Tells units, and strikes each off the list of those that are still to be told.
-pub(crate) fn tell(
-    units: &BTreeMap<UnitName, How>,
-    generation: Option<&Folder>,
-    each: &mut dyn FnMut(Told),
-) {
-    if units.is_empty() {
+/// Tells units, and strikes what is done off the list of those that are still to be told.
+pub(crate) fn tell(wanted: &Wanted, generation: Option<&Folder>, each: &mut dyn FnMut(Told)) {
+    if wanted.units.is_empty() && wanted.landing.is_idle() {
         return;
     }
     let pending = generation.map(|folder| folder.enter(PENDING));
-    notify::tell(units, &mut |told| {
+    notify::tell(wanted, &mut |told| {
         if let Told::Unit(result) = &told {
             journal::unit(result);
         }
-        if let (Told::Unit(result), Some(Ok(pending))) = (&told, &pending)
-            && let Err(e) = pending.unlink(result.unit.as_str())
+        if let (Told::Done(tell), Some(Ok(pending))) = (&told, &pending)
+            && let Err(e) = pending.unlink(pending_name(tell).as_str())
         {
+            let (unit, e) = (&tell.unit, e.desc());
             note(
                 Level::Warning,
-                &format!("unlink {PATH}/{PENDING}/{}: {}", result.unit, e.desc()),
+                &format!("{PATH}: strike {unit} off what is to be told: {e}"),
             );
         }
         each(told);
@@ -132,9 +132,13 @@ impl<'a> Report<'a> {
     /// A unit may take long, so what is known of it is not kept back.
     fn told(&mut self, told: &Told) {
         match told {
+            Told::Done(_) => {}
             Told::Unit(result) => {
                 self.has_failed_unit |= result.outcome == UnitOutcome::Failed;
-                self.say(result);
+                // What was left behind by a push that could do more is in the journal.
+                if result.is_known_to(self.session.features()) {
+                    self.say(result);
+                }
             }
             Told::Waiting(progress) => self.say(progress),
         }

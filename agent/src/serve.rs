@@ -1,20 +1,22 @@
-//! The service behind the socket: it takes connections, starts a session for each, and sees no byte of them.
+//! The service behind the socket: it takes connections and starts a session for each, of which it sees one byte: the verb.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use keys_protocol::RefusalCode;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 
+use crate::bell;
+use crate::callers::{Caller, Callers};
 use crate::failure::{Doing as _, Failure};
 use crate::journal::{Level, note};
 
@@ -32,9 +34,13 @@ pub(crate) fn serve(peer: Option<Uid>) -> Result<(), Failure> {
     status(&[("READY", "1"), ("STATUS", "waiting")]);
     while !server.terminated()? {
         server.accept();
+        for caller in server.callers.hear() {
+            server.begin(caller);
+        }
     }
     status(&[("STOPPING", "1"), ("STATUS", "waiting for open sessions")]);
-    drop(server.listener);
+    // Who waits for keys comes again, and finds the next agent behind the socket.
+    drop((server.listener, server.callers));
     for mut session in server.sessions {
         session.wait().doing(|| "wait for a session".into())?;
     }
@@ -47,6 +53,7 @@ struct Server {
     peer: Option<Uid>,
     /// What was started and has not ended.
     sessions: Vec<Child>,
+    callers: Callers,
 }
 
 impl Server {
@@ -65,6 +72,8 @@ impl Server {
         let mut wanted = SigSet::empty();
         wanted.add(Signal::SIGCHLD);
         wanted.add(Signal::SIGTERM);
+        // A session has committed.
+        wanted.add(Signal::SIGUSR1);
         // Children start with no signal blocked: std sees to that.
         wanted.thread_block().doing(|| "block signals".into())?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -74,36 +83,47 @@ impl Server {
             signals,
             peer,
             sessions: Vec::new(),
+            callers: Callers::default(),
         })
     }
 
-    /// Waits for a connection or a signal; reaps what ended, and returns whether SIGTERM came.
+    /// Waits for a connection, its verb or a signal; reaps what ended, and returns whether SIGTERM came.
     fn terminated(&mut self) -> Result<bool, Failure> {
-        let mut wait = [
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut wait, PollTimeout::NONE) {
+        let own = [self.listener.as_fd(), self.signals.as_fd()];
+        let mut wait: Vec<PollFd> = own
+            .into_iter()
+            .chain(self.callers.listen_to())
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut wait, self.callers.patience()) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(e).doing(|| "wait for connections".into()),
         }
-        let mut terminated = false;
+        let (mut terminated, mut committed) = (false, false);
         while let Some(signal) = self
             .signals
             .read_signal()
             .doing(|| "read a signal".into())?
         {
             terminated |= signal.ssi_signo == Signal::SIGTERM as u32;
+            committed |= signal.ssi_signo == Signal::SIGUSR1 as u32;
+        }
+        if committed {
+            self.callers.wake();
         }
         self.reap();
         Ok(terminated)
     }
 
     fn reap(&mut self) {
+        let mut is_killed = false;
         let before = self.sessions.len();
         self.sessions
             .retain_mut(|session| match session.try_wait() {
-                Ok(ended) => ended.is_none(),
+                Ok(ended) => {
+                    is_killed |= ended.is_some_and(was_killed);
+                    ended.is_none()
+                }
                 Err(e) => {
                     note(
                         Level::Error,
@@ -114,6 +134,10 @@ impl Server {
             });
         if self.sessions.len() != before {
             self.say_how_many();
+        }
+        // It may have committed, and told nobody.
+        if is_killed {
+            self.callers.wake();
         }
     }
 
@@ -132,7 +156,7 @@ impl Server {
         }
     }
 
-    /// Starts a session, unless the peer may not or there are enough: then the connection is closed.
+    /// Waits for the verb of a connection, unless the peer may not have any: then it is closed.
     fn admit(&mut self, connection: UnixStream) {
         let peer = match getsockopt(&connection, sockopt::PeerCredentials) {
             Ok(peer) => peer,
@@ -145,11 +169,22 @@ impl Server {
                 &format!("refused: a connection of uid {uid}"),
             );
         }
+        self.callers.admit(Caller {
+            connection,
+            uid,
+            pid: peer.pid(),
+        });
+    }
+
+    /// Starts a session, unless there are enough: then the connection is closed.
+    fn begin(
+        &mut self,
+        Caller {
+            connection, pid, ..
+        }: Caller,
+    ) {
         if self.sessions.len() >= SESSIONS {
-            let text = format!(
-                "busy: {SESSIONS} sessions are open, closed one of pid {}",
-                peer.pid()
-            );
+            let text = format!("busy: {SESSIONS} sessions are open, closed one of pid {pid}");
             return note(Level::Warning, &text);
         }
         match connection.try_clone() {
@@ -171,6 +206,7 @@ impl Server {
             .arg(verb)
             .env_clear()
             .envs(std::env::var_os("JOURNAL_STREAM").map(|value| ("JOURNAL_STREAM", value)))
+            .env(bell::SERVICE, std::process::id().to_string())
             .stdin(input)
             .stdout(output)
             .spawn();
@@ -191,6 +227,11 @@ impl Server {
         };
         status(&[("STATUS", &text)]);
     }
+}
+
+/// Whether a signal ended it.
+fn was_killed(status: ExitStatus) -> bool {
+    status.code().is_none()
 }
 
 /// Tells systemd. That nobody listens is no failure of ours.

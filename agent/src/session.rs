@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use keys_protocol::{Commit, Digest, Frame, Message, Refusal, Wire, WireError, limits, printable};
+use keys_protocol::{
+    Commit, Digest, Features, Frame, Message, Refusal, Wire, WireError, limits, printable,
+};
 
 use crate::deadline::{Clock, Input, Output};
 use crate::failure::{Doing as _, Failure};
@@ -28,6 +30,8 @@ pub(crate) struct Session {
     clock: Rc<Clock>,
     /// Keys the digests of secrets, so that none can be used outside this session.
     nonce: Digest,
+    /// What the peer is known to understand.
+    features: Features,
 }
 
 impl Session {
@@ -43,11 +47,22 @@ impl Session {
             ),
             clock,
             nonce,
+            features: Features::default(),
         })
     }
 
     pub(crate) fn nonce(&self) -> &Digest {
         &self.nonce
+    }
+
+    /// Notes what the peer understands.
+    pub(crate) fn speak_with(&mut self, features: Features) {
+        self.features = features;
+    }
+
+    /// Returns what the peer understands.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Lengthens the session by what `bytes` take.

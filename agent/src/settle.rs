@@ -7,12 +7,16 @@ use keys_protocol::KeyName;
 use nix::errno::Errno;
 use nix::unistd::Gid;
 
+use crate::bell;
 use crate::failure::{Doing as _, Failure};
 use crate::folder::Folder;
 use crate::generation::Generation;
+use crate::host_manifest::HostManifest;
 use crate::inventory::Inventory;
+use crate::landing::Landing;
 use crate::next::{Make, Next};
 use crate::place::{PATH, Place};
+use crate::push::Push;
 use crate::stage::Committed;
 use crate::sweep;
 
@@ -21,15 +25,17 @@ use crate::sweep;
 pub(crate) struct Aftermath {
     /// Keys that have no name in `/run/keys`, by the first component of theirs.
     pub(crate) unreachable: BTreeMap<String, Failure>,
-    /// What is left of the old generation, or was to come along from it.
+    /// What is left of the old generation, or was to come along from it; and who could not be told of the new one.
     pub(crate) untidy: Vec<Failure>,
+    /// What the units of the keys are to follow.
+    pub(crate) landing: Landing,
 }
 
 /// Does what follows from the commit, or from finding that there was nothing to commit.
 pub(crate) fn settle(
     place: &Place,
     inventory: &Inventory,
-    next: &Next,
+    (push, next): (&Push, &Next),
     committed: Option<&Committed>,
 ) -> Aftermath {
     let keys: BTreeSet<&str> = next
@@ -40,10 +46,25 @@ pub(crate) fn settle(
         .collect();
     let mut aftermath = Aftermath {
         unreachable: inventory.visible.link(place, &keys),
-        untidy: Vec::new(),
+        ..Aftermath::default()
     };
     let untidy = &mut aftermath.untidy;
+    // The names first: who is woken looks for them.
+    untidy.extend(bell::ring().err());
+    match Landing::of_push(place, push, next) {
+        Ok(landing) => aftermath.landing = landing,
+        Err(failure) => untidy.push(failure),
+    }
     untidy.extend(inventory.visible.unlink_others(place, &keys).err());
+    if HostManifest::has_place() && push.is_whole() {
+        let visible = &inventory.visible;
+        let said = if next.have_all_come() {
+            visible.link_done(place, &keys)
+        } else {
+            visible.unlink_done(place)
+        };
+        untidy.extend(said.err());
+    }
     if let (Some(old), Some(committed)) = (&inventory.generation, committed) {
         untidy.extend(move_strays(old, &committed.folder, place.group).err());
     }

@@ -1,16 +1,16 @@
 //! Staging: the next generation, in a folder that only root can enter, complete before anything leads to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
-use keys_protocol::{Digest, How, RefusalCode, UnitName};
+use keys_protocol::{Digest, RefusalCode, Tell};
 
 use crate::body::Body;
 use crate::draft::Draft;
 use crate::failure::{Doing as _, Failure};
 use crate::file::{Access, Held, Inode};
 use crate::folder::Folder;
-use crate::generation::{self, CURRENT, Generation, PENDING, PREFIX, folders_of, pending_word};
+use crate::generation::{self, CURRENT, Generation, PENDING, PREFIX, folders_of};
 use crate::next::{Make, Next, Step};
 use crate::place::{PATH, Place};
 use crate::record::{self, Origin, Record};
@@ -116,14 +116,16 @@ impl<'a> Stage<'a> {
         passable.doing(|| format!("chmod {PATH}/{PREFIX}{}", self.number))
     }
 
-    fn note_pending(&self, tell: &BTreeMap<UnitName, How>) -> Result<(), Failure> {
+    fn note_pending(&self, tell: &BTreeSet<Tell>) -> Result<(), Failure> {
         if tell.is_empty() {
             return Ok(());
         }
         let pending = self.folder.make(PENDING, self.place.group);
         let pending = pending.doing(|| format!("make {PATH}/{PREFIX}{}/{PENDING}", self.number))?;
-        tell.iter().try_for_each(|(unit, how)| {
-            self.own_file(&pending, unit.as_str(), pending_word(*how).as_bytes())
+        tell.iter().try_for_each(|tell| {
+            let text = generation::pending_text(tell)
+                .map_err(|e| Failure::new(RefusalCode::Io, format!("write {PENDING}: {e}")))?;
+            self.own_file(&pending, &generation::pending_name(tell), &text)
         })
     }
 

@@ -10,10 +10,11 @@ use std::ffi::CString;
 use std::io;
 use std::time::Instant;
 
-use keys_protocol::{How, limits, printable};
+use keys_protocol::{Signal, limits, printable};
 use systemd::bus::types::Variant;
 use systemd::bus::{self, Bus, Message, MessageRef, ObjectPathBuf};
 
+use crate::task::Task;
 use crate::unit::{Active, Job, Unit};
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -105,7 +106,35 @@ impl Manager {
     pub(crate) fn look(&mut self, name: &str) -> Result<Unit, Fault> {
         let look = self.call("ListUnitsByNames");
         let look = look.and_then(|mut call| call.append(vec![name]).map(|()| call));
-        self.ask(look, read_unit)
+        self.ask(look, |reply| Ok(read_units(reply)?.into_iter().next()))
+    }
+
+    /// Asks for the units in memory whose first name matches a pattern, as `systemctl` does.
+    pub(crate) fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, Fault> {
+        let list = self.call("ListUnitsByPatterns");
+        let list = list.and_then(|mut call| {
+            let any_state: Vec<&str> = Vec::new();
+            call.append(any_state)?;
+            call.append(vec![pattern])?;
+            Ok(call)
+        });
+        self.ask(list, |reply| read_units(reply).map(Some))
+    }
+
+    /// Has the manager read all unit files anew. It answers when it has.
+    pub(crate) fn reload(&mut self) -> Result<(), Fault> {
+        let reload = self.call("Reload");
+        self.answer(reload).map(|_empty| ())
+    }
+
+    /// Queues the start of a unit.
+    pub(crate) fn start(&mut self, name: &str) -> Result<(), Fault> {
+        self.job("StartUnit", name).map(|_job| ())
+    }
+
+    /// Queues the stop of a unit.
+    pub(crate) fn stop(&mut self, name: &str) -> Result<(), Fault> {
+        self.job("StopUnit", name).map(|_job| ())
     }
 
     /// Asks whether a unit can be reloaded.
@@ -116,6 +145,29 @@ impl Manager {
         })
     }
 
+    /// Asks for one of the lists of units that a unit has: `RequiredBy`.
+    pub(crate) fn list(&mut self, unit: &Unit, name: &str) -> Result<Vec<String>, Fault> {
+        let get = self.property(unit, UNIT, name);
+        self.ask(get, |reply| {
+            Ok(reply.iter()?.next::<Variant<Vec<String>>>()?.map(|v| v.0))
+        })
+    }
+
+    /// Asks whether a unit that is down has been up in this boot.
+    pub(crate) fn has_run(&mut self, unit: &Unit) -> Result<bool, Fault> {
+        let get = self.property(unit, UNIT, "InactiveEnterTimestampMonotonic");
+        self.ask(get, |reply| {
+            Ok(reply.iter()?.next::<Variant<u64>>()?.map(|v| v.0 > 0))
+        })
+    }
+
+    /// Forgets that a unit has failed.
+    pub(crate) fn forgive(&mut self, name: &str) -> Result<(), Fault> {
+        let forgive = self.call("ResetFailedUnit");
+        let forgive = forgive.and_then(|mut call| call.append(name).map(|()| call));
+        self.answer(forgive).map(|_empty| ())
+    }
+
     /// Asks how a service ended the last time: `success`, `exit-code`, `start-limit-hit`.
     pub(crate) fn result(&mut self, unit: &Unit) -> Result<String, Fault> {
         let get = self.property(unit, SERVICE, "Result");
@@ -124,18 +176,37 @@ impl Manager {
         })
     }
 
-    /// Queues a restart, or a reload where it can be, of a unit that runs; one that does not is left alone.
-    pub(crate) fn queue(&mut self, unit: &Unit, how: How) -> Result<Job, Fault> {
-        let queue = self.call(match how {
-            How::Restart => "TryRestartUnit",
-            How::Reload => "ReloadOrTryRestartUnit",
-        });
+    /// Queues a job. What does not run any more is not restarted.
+    pub(crate) fn queue(&mut self, unit: &Unit, task: Task) -> Result<Job, Fault> {
+        let member = match task {
+            Task::Start => "StartUnit",
+            Task::Reload => "ReloadOrTryRestartUnit",
+            Task::Restart => "TryRestartUnit",
+            Task::Stop => "StopUnit",
+        };
+        self.job(member, &unit.id)
+    }
+
+    fn job(&mut self, member: &str, name: &str) -> Result<Job, Fault> {
+        let queue = self.call(member);
         let queue = queue.and_then(|mut call| {
-            call.append(unit.id.as_str())?;
+            call.append(name)?;
             call.append("replace")?;
             Ok(call)
         });
         self.ask(queue, read_job)
+    }
+
+    /// Sends a signal to the main process of a unit.
+    pub(crate) fn signal(&mut self, unit: &Unit, signal: Signal) -> Result<(), Fault> {
+        let number = number(signal);
+        let kill = self.call("KillUnit").and_then(|mut call| {
+            call.append(unit.id.as_str())?;
+            call.append("main")?;
+            call.append(number)?;
+            Ok(call)
+        });
+        self.answer(kill).map(|_empty| ())
     }
 
     /// Waits for the next job to end, whosever it is; none when `until` comes first.
@@ -208,7 +279,7 @@ impl Manager {
     }
 }
 
-/// What `ListUnitsByNames` says of a unit: id, description, load, active and sub state, the unit it follows, its path,
+/// What `ListUnitsByNames` and `ListUnitsByPatterns` say of a unit: id, description, load, active and sub state, the unit it follows, its path,
 /// and the job's number, type and path.
 type Row = (
     String,
@@ -223,9 +294,9 @@ type Row = (
     ObjectPathBuf,
 );
 
-fn read_unit(reply: &mut MessageRef) -> systemd::Result<Option<Unit>> {
+fn read_units(reply: &mut MessageRef) -> systemd::Result<Vec<Unit>> {
     let rows = reply.iter()?.next::<Vec<Row>>()?.unwrap_or_default();
-    Ok(rows.into_iter().next().map(|row| Unit {
+    let unit = |row: Row| Unit {
         id: row.0,
         load: row.2,
         active: Active::parse(&row.3),
@@ -233,7 +304,8 @@ fn read_unit(reply: &mut MessageRef) -> systemd::Result<Option<Unit>> {
         path: text(row.6),
         job: Job(row.7),
         job_type: row.8,
-    }))
+    };
+    Ok(rows.into_iter().map(unit).collect())
 }
 
 fn read_job(reply: &mut MessageRef) -> systemd::Result<Option<Job>> {
@@ -241,6 +313,20 @@ fn read_job(reply: &mut MessageRef) -> systemd::Result<Option<Job>> {
     Ok(path
         .and_then(|path| path.rsplit('/').next()?.parse().ok())
         .map(Job))
+}
+
+fn number(signal: Signal) -> i32 {
+    use nix::sys::signal::Signal as Number;
+    let number = match signal {
+        Signal::Hup => Number::SIGHUP,
+        Signal::Int => Number::SIGINT,
+        Signal::Quit => Number::SIGQUIT,
+        Signal::Usr1 => Number::SIGUSR1,
+        Signal::Usr2 => Number::SIGUSR2,
+        Signal::Term => Number::SIGTERM,
+        Signal::Winch => Number::SIGWINCH,
+    };
+    number as i32
 }
 
 fn text(path: ObjectPathBuf) -> String {

@@ -1,6 +1,10 @@
-//! A unit as systemd knows it, and what follows from its state.
+//! A unit as systemd knows it: which a pattern means, and whether a job has done its work.
 
-use keys_protocol::UnitOutcome;
+use std::collections::BTreeMap;
+
+use keys_protocol::{UnitOutcome, UnitPattern, limits};
+
+use crate::task::{Task, Untold};
 
 /// A unit as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,14 @@ impl Unit {
     /// The job after which it runs with what it finds then, if there is one.
     pub(crate) fn starts(&self) -> Option<Job> {
         matches!(self.job_type.as_str(), "start" | "restart" | "reload").then_some(self.job)
+    }
+
+    /// The job that does this, if there is one.
+    pub(crate) fn does(&self, task: Task) -> Option<Job> {
+        match task {
+            Task::Stop => (self.job_type == "stop").then_some(self.job),
+            Task::Start | Task::Reload | Task::Restart => self.starts(),
+        }
     }
 }
 
@@ -72,28 +84,41 @@ impl Active {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Job(pub(crate) u32);
 
-/// The unit if it is to be told, or what to report instead.
-pub(crate) fn to_tell(unit: Unit) -> Result<Unit, (UnitOutcome, String)> {
-    match (unit.load.as_str(), unit.active) {
-        ("loaded", Active::Inactive) => Err((UnitOutcome::NotRunning, String::new())),
-        ("loaded", Active::Failed) => Err((UnitOutcome::NotRunning, "failed before".to_owned())),
-        ("loaded", Active::Deactivating) if unit.starts().is_some() => {
-            Err((UnitOutcome::StillRestarting, String::new()))
+/// The units that a pattern stands for, by name, or what to report instead: of those that systemd knows, what is loaded
+/// or runs. Others are only named by a unit that is.
+pub(crate) fn matched(units: Vec<Unit>) -> Result<BTreeMap<UnitPattern, Unit>, Untold> {
+    let counts = |unit: &Unit| unit.load == "loaded" || unit.active != Active::Inactive;
+    let units = units.into_iter().filter(counts);
+    // What matched a pattern of units is the name of one.
+    let named = units.filter_map(|unit| Some((unit.id.parse().ok()?, unit)));
+    let units: BTreeMap<_, _> = named.collect();
+    let most = limits::UNITS_PER_GLOB;
+    match units.len() {
+        0 => Err((UnitOutcome::NotRunning, "no unit matches".to_owned())),
+        many if many > most => {
+            let text = format!("{many} units match, at most {most} are told");
+            Err((UnitOutcome::Failed, text))
         }
-        ("loaded", Active::Deactivating) => Err((UnitOutcome::NotRunning, "stopping".to_owned())),
-        ("loaded", _) => Ok(unit),
-        ("not-found", _) => Err((UnitOutcome::Failed, "no such unit".to_owned())),
-        (other, _) => Err((UnitOutcome::Failed, other.to_owned())),
+        _ => Ok(units),
     }
 }
 
 /// What is wrong with a unit after its job, if anything: `job` is the job's result, `result` the service's.
-pub(crate) fn trouble(before: &Unit, job: &str, now: &Unit, result: &str) -> Option<String> {
+pub(crate) fn trouble(
+    (before, task): (&Unit, Task),
+    job: &str,
+    now: &Unit,
+    result: &str,
+) -> Option<String> {
     let stands = match now.active {
-        Active::Running | Active::Reloading => true,
-        Active::Activating => !now.sub.starts_with("auto-restart"),
-        // A oneshot that was at work, and has done it again.
-        Active::Inactive => before.active == Active::Activating && result == "success",
+        Active::Running | Active::Reloading => task != Task::Stop,
+        Active::Activating => task != Task::Stop && !now.sub.starts_with("auto-restart"),
+        // However it came to that, it was to be stopped.
+        Active::Inactive | Active::Failed if task == Task::Stop => true,
+        // A oneshot that has done what it does, or was at work and has done it again.
+        Active::Inactive => {
+            (task == Task::Start || before.active == Active::Activating) && result == "success"
+        }
         Active::Deactivating | Active::Failed | Active::Other => false,
     };
     let state = now.active.word();
@@ -122,49 +147,34 @@ mod tests {
     }
 
     #[test]
-    fn only_units_that_run_are_told() {
-        use UnitOutcome::{Failed, NotRunning};
-        let check = |load: &str, active, expected: Option<(UnitOutcome, &str)>| {
-            let got = to_tell(unit(load, active, "")).err();
-            assert_eq!(
-                got,
-                expected.map(|(o, d)| (o, d.to_owned())),
-                "{load} {active:?}"
-            );
+    fn a_pattern_stands_for_what_is_loaded_or_runs_and_for_not_too_many() {
+        let named = |number: usize, load: &str, active| Unit {
+            id: format!("a{number}.service"),
+            ..unit(load, active, "")
         };
-        check("loaded", Active::Running, None);
-        check("loaded", Active::Activating, None);
-        check("loaded", Active::Reloading, None);
-        check("loaded", Active::Inactive, Some((NotRunning, "")));
+        let check = |units: Vec<Unit>, expected: &[&str]| {
+            let names: Vec<String> = match matched(units) {
+                Ok(units) => units.keys().map(ToString::to_string).collect(),
+                Err((outcome, detail)) => vec![format!("{outcome:?} {detail}")],
+            };
+            assert_eq!(names, expected);
+        };
         check(
-            "loaded",
-            Active::Failed,
-            Some((NotRunning, "failed before")),
+            vec![
+                named(1, "loaded", Active::Running),
+                named(2, "loaded", Active::Inactive),
+                named(3, "not-found", Active::Inactive),
+                named(4, "masked", Active::Inactive),
+                named(5, "masked", Active::Running),
+            ],
+            &["a1.service", "a2.service", "a5.service"],
         );
-        check(
-            "loaded",
-            Active::Deactivating,
-            Some((NotRunning, "stopping")),
-        );
-        check(
-            "not-found",
-            Active::Inactive,
-            Some((Failed, "no such unit")),
-        );
-        check("masked", Active::Running, Some((Failed, "masked")));
-        check(
-            "bad-setting",
-            Active::Inactive,
-            Some((Failed, "bad-setting")),
-        );
-    }
-
-    #[test]
-    fn a_unit_that_stops_to_start_again_takes_the_new_keys_by_itself() {
-        let mut restarting = unit("loaded", Active::Deactivating, "stop-sigterm");
-        restarting.job_type = "restart".to_owned();
-        let got = to_tell(restarting).unwrap_err();
-        assert_eq!(got, (UnitOutcome::StillRestarting, String::new()));
+        let nothing = ["NotRunning no unit matches"];
+        check(vec![named(1, "not-found", Active::Inactive)], &nothing);
+        check(vec![], &nothing);
+        let many = (0..257).map(|number| named(number, "loaded", Active::Running));
+        let too_many = ["Failed 257 units match, at most 256 are told"];
+        check(many.collect(), &too_many);
     }
 
     #[test]
@@ -173,7 +183,7 @@ mod tests {
         let check = |(before, job, now, sub, result), expected: Option<&str>| {
             let (before, now) = (unit("loaded", before, ""), unit("loaded", now, sub));
             assert_eq!(
-                trouble(&before, job, &now, result).as_deref(),
+                trouble((&before, Task::Restart), job, &now, result).as_deref(),
                 expected,
                 "{now:?}"
             );
@@ -206,5 +216,23 @@ mod tests {
             (ran, "dependency", Inactive, "dead", "success"),
             Some("the job ended as `dependency`, the unit is inactive"),
         );
+    }
+    #[test]
+    fn a_job_has_done_what_it_was_to_do() {
+        use Active::{Activating, Failed, Inactive, Running};
+        let check = |task, (before, now, result), expected: Option<&str>| {
+            let (before, now) = (unit("loaded", before, ""), unit("loaded", now, ""));
+            let got = trouble((&before, task), "done", &now, result);
+            assert_eq!(got.as_deref(), expected, "{task:?}, {now:?}");
+        };
+        check(Task::Start, (Inactive, Running, "success"), None);
+        check(Task::Start, (Inactive, Activating, "success"), None);
+        check(Task::Start, (Inactive, Inactive, "success"), None);
+        let failed = Some("failed (result exit-code)");
+        check(Task::Start, (Inactive, Failed, "exit-code"), failed);
+        check(Task::Stop, (Running, Inactive, "success"), None);
+        check(Task::Stop, (Running, Failed, "timeout"), None);
+        let runs = Some("active (result success)");
+        check(Task::Stop, (Running, Running, "success"), runs);
     }
 }

@@ -10,13 +10,19 @@ use crate::boot;
 use crate::failure::{Doing as _, Failure};
 use crate::generation::{self, CURRENT};
 use crate::place::{PATH, Place};
+use crate::refused;
 use crate::session::fill_with_random;
+
+/// What NixOps leaves once all keys have come, and units of its users wait for. It leads to something that is always there.
+const DONE: &str = "done";
 
 /// What is at one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// The link that leads to the key.
     Ours,
+    /// The link that says that all keys have come.
+    Done,
     /// Another link. Where a key is to be, it is replaced: a link holds nothing that could be lost.
     OtherLink,
     /// A file, folder, fifo or device: never removed, never followed.
@@ -39,6 +45,7 @@ impl Visible {
             }
             let shape = match target {
                 Some(target) if target == link_to(&name) => Shape::Ours,
+                Some(target) if name == DONE && target == boot::NAME => Shape::Done,
                 Some(_) => Shape::OtherLink,
                 None => Shape::Real,
             };
@@ -75,7 +82,7 @@ impl Visible {
         self.0
             .iter()
             .filter(|(name, shape)| match shape {
-                Shape::Ours => false,
+                Shape::Ours | Shape::Done => false,
                 Shape::OtherLink => !is_key(name),
                 Shape::Real => true,
             })
@@ -92,7 +99,7 @@ impl Visible {
             let made = match self.0.get(OsStr::new(key)) {
                 // Something real is reported with the key, by whoever judged it.
                 Some(Shape::Ours | Shape::Real) => Ok(()),
-                Some(Shape::OtherLink) => turn(place, key, &target),
+                Some(Shape::OtherLink | Shape::Done) => turn(place, key, &target),
                 None => {
                     let made = place.folder.make_link(key, &target);
                     made.doing(|| format!("make the link {PATH}/{key}"))
@@ -103,6 +110,24 @@ impl Visible {
             }
         }
         failed
+    }
+
+    /// Makes the name that says that all keys have come, unless there is something of that name.
+    pub(crate) fn link_done(&self, place: &Place, keys: &BTreeSet<&str>) -> Result<(), Failure> {
+        if keys.contains(DONE) || self.0.contains_key(OsStr::new(DONE)) {
+            return Ok(());
+        }
+        let made = place.folder.make_link(DONE, boot::NAME);
+        made.doing(|| format!("make the link {PATH}/{DONE}"))
+    }
+
+    /// Removes that name.
+    pub(crate) fn unlink_done(&self, place: &Place) -> Result<(), Failure> {
+        if self.0.get(OsStr::new(DONE)) != Some(&Shape::Done) {
+            return Ok(());
+        }
+        let done = place.folder.unlink(DONE);
+        done.doing(|| format!("unlink {PATH}/{DONE}"))
     }
 
     /// Removes the links that led to keys which are gone.
@@ -120,6 +145,14 @@ impl Visible {
         }
         Ok(())
     }
+}
+
+/// Returns whether the name of the key leads to it, at this moment.
+pub(crate) fn leads_to(place: &Place, key: &KeyName) -> Result<bool, Failure> {
+    let first = OsStr::new(key.first());
+    let target = place.folder.target(first);
+    let target = target.doing(|| format!("readlink {PATH}/{}", key.first()))?;
+    Ok(target.is_some_and(|target| target == link_to(first)))
 }
 
 /// How the names start that a link has before it is turned.
@@ -149,5 +182,9 @@ fn link_to(name: &OsStr) -> OsString {
 /// Returns whether a name is one of the agent's own. Key names cannot start with a dot; other names that do are strays.
 fn is_own(name: &OsStr, is_link: bool) -> bool {
     let is_draft = is_link && name.as_encoded_bytes().starts_with(DRAFT.as_bytes());
-    name == CURRENT || name == boot::NAME || generation::number_of(name).is_some() || is_draft
+    name == CURRENT
+        || name == boot::NAME
+        || name == refused::NAME
+        || generation::number_of(name).is_some()
+        || is_draft
 }

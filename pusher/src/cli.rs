@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
@@ -10,7 +11,8 @@ use crate::failure::Failure;
 use crate::manifest::{Manifest, Named, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
-use crate::select::Selection;
+use crate::select::{Hosts, Selection};
+use crate::volatile::Made;
 
 /// Sends secrets to hosts that must never have them on disk.
 ///
@@ -53,6 +55,15 @@ pub(crate) enum Command {
     /// Do what a command line of another tool says
     #[command(subcommand)]
     Compat(Compat),
+    /// Say whether things are as they should be, without asking a host
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Print the selected hosts as age recipients, made of their pinned or known ssh host keys
+    Recipients(RecipientsArgs),
+    /// Give a sealed Vault its key shares
+    Unseal(UnsealArgs),
+    /// Remove the keys from hosts, and tell the units that use them
+    Wipe(WipeArgs),
     /// About the manifest's format
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -170,6 +181,18 @@ pub(crate) enum ManifestCommand {
     Schema,
 }
 
+#[derive(Subcommand)]
+pub(crate) enum CheckCommand {
+    /// Compare who can read the sops files of the selected hosts with .sops.yaml; decrypts nothing
+    Sops(CheckSopsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CheckSopsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
 #[derive(Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -193,6 +216,11 @@ pub(crate) struct SendArgs {
     /// Remove the last key of a host, too
     #[arg(long)]
     prune_all: bool,
+    /// Make new values for keys whose value is new each time, though the hosts have them
+    #[arg(long)]
+    renew: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// How many hosts at once [default: 16, or what the manifest says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: Option<u16>,
@@ -208,6 +236,8 @@ pub(crate) struct GetArgs {
     /// Show it even on a terminal
     #[arg(long)]
     pub(crate) reveal: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Args)]
@@ -217,6 +247,46 @@ pub(crate) struct StatusArgs {
     /// Resolve the sources, too, and say which keys are stale
     #[arg(long)]
     pub(crate) compare: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Args)]
+pub(crate) struct UnsealArgs {
+    /// Which of the Vaults in the manifest, if not [vault]
+    pub(crate) vault: Option<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// How long sources are waited for.
+#[derive(Args)]
+pub(crate) struct Patience {
+    /// Wait so long for a Vault that is down or sealed
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(..=86_400))]
+    wait: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct RecipientsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+#[derive(Args)]
+pub(crate) struct WipeArgs {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+    /// Remove the keys of other manifests, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Say what would be removed; change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Globals {
@@ -237,13 +307,31 @@ impl Globals {
     }
 }
 
+impl Patience {
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
+}
+
 impl SendArgs {
-    /// Returns whether something is to be sent at all.
+    /// Returns what this is for: with `--dry-run`, only to be told about.
     pub(crate) fn purpose(&self) -> Purpose {
         if self.dry_run {
             Purpose::Plan
         } else {
             Purpose::Send
+        }
+    }
+
+    /// Which values that are new each time are made.
+    pub(crate) fn made(&self, purpose: Purpose) -> Result<Made, Failure> {
+        match (purpose, self.renew) {
+            (Purpose::Plan, true) => Err(Failure::usage(
+                "--renew makes new values, and a plan makes none",
+            )),
+            (Purpose::Plan, false) => Ok(Made::None),
+            (_, true) => Ok(Made::All),
+            (_, false) => Ok(Made::Missing),
         }
     }
 
@@ -265,6 +353,26 @@ impl SendArgs {
             settings.parallel = parallel.into();
         }
         Arc::new(settings)
+    }
+}
+
+impl WipeArgs {
+    pub(crate) fn purpose(&self) -> Purpose {
+        if self.dry_run {
+            Purpose::Plan
+        } else {
+            Purpose::Send
+        }
+    }
+
+    /// How a push of no keys treats what it finds.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            purpose: self.purpose(),
+            take_over: self.all,
+            prune_all: true,
+            ..Rules::asking()
+        }
     }
 }
 

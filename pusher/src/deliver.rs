@@ -17,6 +17,7 @@ use crate::manifest::{Host, SshSettings};
 use crate::plan::Push;
 use crate::ssh::{Asking, Incoming, Outgoing, Session, Verb};
 use crate::stream::{self, Broken, Inventory, Outcome};
+use crate::volatile;
 
 /// What came of one host.
 pub(crate) struct Delivery<T> {
@@ -116,13 +117,14 @@ async fn side_by_side<T: Send + 'static>(
 async fn deliver(push: Push, settings: &SshSettings, asking: Asking) -> Result<Pushed, Failure> {
     let push = Arc::new(push);
     let purpose = push.manifest.purpose;
-    let outcome = match exchange(&push, settings, asking, purpose).await {
+    let mut outcome = match exchange(&push, settings, asking, purpose).await {
         Err(Lost {
             broken: Broken::Unknown(error),
             ..
         }) => settle(&push, settings, asking, &error).await?,
         other => other.map_err(|lost| lost.into_failure(&push.host))?,
     };
+    volatile::judge(&mut outcome, &push.held, purpose);
     Ok(Pushed {
         outcome,
         failed: push.failed.clone(),
@@ -142,7 +144,12 @@ async fn settle(
             format!("the connection was lost after everything was sent ({error}): {text}"),
         )
     };
-    match exchange(push, settings, asking, Purpose::Plan).await {
+    let asked = exchange(push, settings, asking, Purpose::Plan).await;
+    let asked = asked.map(|mut outcome| {
+        volatile::judge(&mut outcome, &push.held, Purpose::Send);
+        outcome
+    });
+    match asked {
         Ok(outcome) if outcome.is_in_place() => Ok(outcome),
         Ok(_) => Err(lost(
             "the host had not applied it; nothing was changed".into(),

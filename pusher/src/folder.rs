@@ -17,8 +17,9 @@ use crate::source::Source;
 pub(crate) fn unfold(selected: &mut [Selected], resolved: &mut Resolved) {
     let all = selected.iter().flat_map(|one| &one.keys);
     let folders: BTreeSet<Source> = all
-        .map(|key| key.source.clone())
-        .filter(Source::is_folder)
+        .map(|key| &key.source)
+        .filter(|source| source.is_folder())
+        .cloned()
         .collect();
     for source in folders {
         let Some(Ok(secret)) = resolved.get(&source) else {

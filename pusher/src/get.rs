@@ -17,7 +17,14 @@ pub(crate) async fn get(globals: &Globals, args: &GetArgs) -> Result<Exit, Failu
     }
     let manifest = Manifest::of(globals.manifest()?).await?;
     let source = source(&manifest, args)?;
-    let resolved = resolve::resolve(&[source].into(), &manifest.sources, Purpose::Plan).await;
+    if source.is_volatile() {
+        return Err(
+            Failure::usage(format!("{}: {source} is new each time", args.key))
+                .hint("it is made when it is sent, for the host that gets it, and cannot be shown"),
+        );
+    }
+    let settings = manifest.sources.waiting(args.patience.wait());
+    let resolved = resolve::resolve(&[source].into(), &settings, Purpose::Plan).await;
     for secret in resolved.into_values() {
         let secret = secret.map_err(|failure| failure.at(&args.key))?;
         Output::new(globals.form())

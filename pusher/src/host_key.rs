@@ -68,6 +68,15 @@ impl HostKey {
         format!("{} {}", self.kind.name, BASE64_STANDARD.encode(&self.blob))
     }
 
+    /// The type: `ssh-ed25519`.
+    pub(crate) fn algorithm(&self) -> &'static str {
+        self.kind.name
+    }
+
+    pub(crate) fn is_ed25519(&self) -> bool {
+        self.kind.shape == Shape::Ed25519
+    }
+
     /// The SHA-256 of the key.
     pub(crate) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.blob).into()

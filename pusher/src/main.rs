@@ -1,8 +1,11 @@
 //! `keys`: resolves the secrets of hosts and sends them.
 
+mod age_file;
+mod check;
 mod cli;
 mod deliver;
 mod ending;
+mod environment;
 mod failure;
 mod folder;
 mod get;
@@ -11,9 +14,12 @@ mod host;
 mod host_key;
 mod identity;
 mod import;
+mod known_hosts;
 mod manifest;
 mod output;
 mod plan;
+mod program;
+mod recipients;
 mod report;
 mod resolve;
 mod row;
@@ -24,6 +30,10 @@ mod spelling;
 mod ssh;
 mod status;
 mod stream;
+mod terminal;
+mod unseal;
+mod volatile;
+mod wipe;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -34,7 +44,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use cli::{Cli, Command, Compat, ManifestCommand, Nixops, NixopsArgs};
+use cli::{CheckCommand, Cli, Command, Compat, ManifestCommand, Nixops, NixopsArgs};
 use failure::{Exit, Failure};
 use output::{Form, Output};
 
@@ -83,14 +93,17 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     let result = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        tokio::select! {
+        let result = tokio::select! {
             result = execute(cli) => result,
             () = caught(&mut interrupt) => Ok(Exit::Interrupted),
             () = caught(&mut terminate) => Ok(Exit::Terminated),
-        }
+        };
+        resolve::vault::farewell().await;
+        result
     });
     // Sessions still open are killed with their tasks; a host whose push was cut keeps what it had.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    terminal::restore();
     result
 }
 
@@ -111,6 +124,10 @@ async fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
+        Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args).await,
+        Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
+        Command::Unseal(args) => unseal::unseal(globals, args).await,
+        Command::Wipe(args) => wipe::wipe(globals, args).await,
         Command::Import(args) => import::import(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys_protocol::{How, KeyName, Mode, Principal, UnitName, limits, printable};
+use keys_protocol::{KeyName, Mode, Principal, Tell, limits, printable};
 use serde::Deserialize;
 
 use self::document::{Document, Ssh};
@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::host::{Destination, HostName, Tag};
 use crate::host_key::HostKey;
 use crate::resolve::Settings;
+use crate::resolve::vault::VaultSettings;
 use crate::source::Source;
 
 /// A manifest with every key at its hosts.
@@ -83,7 +84,7 @@ pub(crate) struct Key {
     pub(crate) mode: Mode,
     /// Whether the manifest says that every user of the host may read it; the mode lets them only if it does.
     pub(crate) public: bool,
-    pub(crate) tells: BTreeMap<UnitName, How>,
+    pub(crate) tells: BTreeSet<Tell>,
 }
 
 /// The longest id that a manifest may give itself, in bytes.
@@ -100,6 +101,16 @@ pub(crate) enum Named<'a> {
     File(&'a Path),
     /// `FOLDER` or `FOLDER#ATTRIBUTE`.
     Flake(&'a str),
+}
+
+impl Default for SshSettings {
+    fn default() -> Self {
+        Self {
+            config: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            parallel: PARALLEL,
+        }
+    }
 }
 
 impl Manifest {
@@ -141,13 +152,17 @@ impl Manifest {
 
     fn new(document: Document, file: &Path) -> Result<Self, Problem> {
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let ssh = ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?;
         Ok(Self {
             id: id(document.id.as_deref(), file).map_err(|problem| problem.inside("id"))?,
             hosts: expand::hosts(&document)?,
-            ssh: ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?,
+            ssh: ssh.clone(),
             sources: Settings {
                 root: folder,
                 vault: document.vault.unwrap_or_default(),
+                vaults: vaults(document.vaults)?,
+                ssh,
+                wait: Duration::ZERO,
                 age: document.age.unwrap_or_default(),
             },
             file: file.to_owned(),
@@ -235,6 +250,19 @@ fn ssh(fields: &Ssh, folder: &Path) -> Result<SshSettings, Problem> {
     })
 }
 
+/// The environment fills no gaps here: it would send one server's token to another.
+fn vaults(
+    tables: BTreeMap<String, VaultSettings>,
+) -> Result<BTreeMap<String, VaultSettings>, Problem> {
+    for (name, table) in &tables {
+        if let Some(missing) = table.missing() {
+            let text = format!("`{missing}` is missing: the environment is for [vault] alone");
+            return Err(Problem::new(text).inside(name.as_str()).inside("vaults"));
+        }
+    }
+    Ok(tables)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -244,7 +272,6 @@ mod tests {
     use super::*;
     use crate::failure::Exit;
     use crate::identity::AgeSettings;
-    use crate::resolve::vault::VaultSettings;
 
     fn parse(text: &str) -> Manifest {
         Manifest::parse(text, Path::new("/work/keys.toml")).unwrap()
@@ -342,7 +369,7 @@ mod tests {
                 } = key.as_ref();
                 let tells: Vec<_> = tells
                     .iter()
-                    .map(|(unit, how)| format!("{unit}: {how:?}"))
+                    .map(|tell| format!("{}: {:?}", tell.unit, tell.how))
                     .collect();
                 let tells = tells.join(", ");
                 lines.push(format!(
@@ -473,7 +500,8 @@ mod tests {
         check_key(
             "user = 'x'",
             "keys.toml:6:1: keys.a: unknown field `user`\n\
-             known here: hosts, source, owner, group, mode, public, restart_units, reload_units",
+             known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
+             start_units, stop_units, on_change",
         );
         check(
             "[ssh]\n\"\\u001b]52;c;x\\u0007\" = 1",
@@ -512,7 +540,8 @@ mod tests {
         check(
             "keys.a.b = 1",
             "keys.toml:1:8: keys.a: unknown field `b`\n\
-             known here: hosts, source, owner, group, mode, public, restart_units, reload_units",
+             known here: hosts, source, owner, group, mode, public, restart_units, reload_units, signal_units, \
+             start_units, stop_units, on_change",
         );
     }
 
@@ -641,8 +670,17 @@ mod tests {
             "keys.toml:6:9: keys.a.owner: owner or group `a b`: only A-Z, a-z, 0-9 and _.@\\- are allowed",
         );
         check_key(
-            "restart_units = ['web-*.service']",
-            "keys.toml:6:18: keys.a.restart_units[0]: unit `web-*.service`: only A-Z, a-z, 0-9 and :_.\\@- are allowed",
+            "start_units = ['web-*.service']",
+            "keys.toml:6:16: keys.a.start_units[0]: unit `web-*.service`: only A-Z, a-z, 0-9 and :_.\\@- are allowed",
+        );
+        check_key(
+            "signal_units = { 'web.service' = 'SIGKILL' }",
+            "keys.toml:6:34: keys.a.signal_units.\"web.service\": signal `SIGKILL`: only SIGHUP, SIGINT, SIGQUIT, SIGUSR1, \
+             SIGUSR2, SIGTERM and SIGWINCH are sent",
+        );
+        check_key(
+            "restart_units = ['*.service']",
+            "keys.toml:6:18: keys.a.restart_units[0]: unit `*.service`: a pattern may not start with `*`, `?` or `[`",
         );
         check_key(
             "mode = '0666'",
@@ -668,7 +706,7 @@ mod tests {
         source(
             "{}",
             "10",
-            "no kind: one of vault, sops, age, file, command, prompt, generate, public, key, template is wanted",
+            "no kind: one of vault, vault_secret_id, sops, age, file, command, prompt, generate, public, key, template is wanted",
         );
         source(
             "{ command = ['x'], file = 'x' }",
@@ -727,12 +765,12 @@ mod tests {
         );
         source(
             "{ vault = \"\\u001b]52;c;x\\u0007\" }",
-            "20: keys.a.source.vault: a field is wanted: `\\u{1b}]52;c;x\\u{7}#FIELD`",
+            "20: keys.a.source.vault: a Vault path is written as it is, without `?`, `%`, `\\` and control characters",
         );
         check(
             "[vault]\nauth = { aprole = { role_id = 'x' } }",
-            "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `approle`\n\
-             did you mean `approle`?",
+            "keys.toml:2:10: vault.auth: found `aprole`, expected one of `token_file`, `token_command`, \
+             `wrapped_token_file`, `approle`, `jwt`, `cert`, `userpass`\ndid you mean `approle`?",
         );
     }
 
@@ -803,6 +841,14 @@ mod tests {
             "keys.toml:7:30: keys.a.reload_units[1]: a.service is in `restart_units` as well\n\
              one of them is enough: what restarts need not reload",
         );
+        check_key(
+            "reload_units = ['a.service']\nsignal_units = { 'a.service' = 'SIGHUP' }",
+            "keys.toml:7:18: keys.a.signal_units: a.service is in `reload_units` as well\n\
+             one of them is enough: what restarts or reloads needs no signal",
+        );
+        let all = "restart_units = ['a.service']\nstart_units = ['a.service']\nstop_units = ['a.service']";
+        let key = format!("[hosts.b.keys.a]\nsource = {{ file = 'a' }}\n{all}");
+        assert_eq!(parse(&key).hosts.len(), 1);
         let units: Vec<String> = (0..65)
             .map(|number| format!("'u{number}.service'"))
             .collect();

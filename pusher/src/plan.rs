@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys_protocol::{
-    Action, Digest, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame, Purpose, Scope,
-    Secret,
+    Action, Digest, Feature, How, Key as KeyFrame, KeyName, KeyedHash, Manifest as ManifestFrame,
+    Purpose, Scope, Secret, Tell,
 };
 
 use crate::failure::Failure;
@@ -55,6 +55,8 @@ pub(crate) struct Push {
     pub(crate) keys: Vec<Item>,
     /// The keys whose source failed or has nothing yet, and why; they are among `keys`, without a secret.
     pub(crate) failed: Vec<(KeyName, Failure)>,
+    /// The keys whose source was not asked, on purpose; they are among `keys`, without a secret.
+    pub(crate) held: BTreeSet<KeyName>,
 }
 
 /// One key of a push; without a secret where its source failed.
@@ -110,6 +112,17 @@ fn users(source: &Source, selected: &[Selected]) -> String {
 }
 
 impl Push {
+    /// Returns what not every agent can do, and this needs.
+    pub(crate) fn features(&self) -> BTreeSet<Feature> {
+        let tells = self.keys.iter().flat_map(|item| &item.key.tells);
+        let needs = |tell: &Tell| {
+            let is_action = !matches!(tell.how, How::Restart | How::Reload);
+            let glob = tell.unit.is_glob().then_some(Feature::UnitGlobs);
+            [glob, is_action.then_some(Feature::UnitActions)]
+        };
+        tells.flat_map(needs).flatten().collect()
+    }
+
     /// Puts together what `selected` needs. A source that was not resolved is a failed one.
     fn new(id: &str, selected: &Selected, resolved: &Resolved, rules: Rules) -> Self {
         let mut failed = Vec::new();
@@ -117,6 +130,7 @@ impl Push {
         let mut scope = selected.scope;
         for key in &selected.keys {
             let secret = match resolved.get(&key.source) {
+                _ if selected.held.contains(&key.name) => None,
                 Some(Ok(secret)) => Some(Arc::clone(secret)),
                 Some(Err(failure)) => {
                     failed.push((key.name.clone(), failure.clone()));
@@ -146,6 +160,7 @@ impl Push {
             manifest,
             keys,
             failed,
+            held: selected.held.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What became of each host, told to people and to programs, and the exit code that sums it up.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use keys_protocol::limits::TEXT;
@@ -68,13 +69,9 @@ fn write(
 }
 
 fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io::Result<()> {
+    let mut causes = causes(pushed);
     for key in &pushed.outcome.keys {
-        let source = pushed
-            .failed
-            .iter()
-            .find(|(name, _)| *name == key.name)
-            .map(|(_, failure)| failure);
-        match describe(key, source) {
+        match describe(key, causes.remove(&key.name)) {
             Line::Silent => {}
             Line::Change(text) => out.line(format_args!("{host}: {}: {text}", key.name))?,
             Line::Failure(failure) => {
@@ -82,14 +79,15 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
             }
         }
     }
-    for (name, failure) in unannounced(pushed) {
+    // What is left are folders: which keys they are is not known, and the host heard nothing of them.
+    for (name, failure) in causes {
         out.failure(&failure.clone().at(format_args!("{host}: {name}")));
     }
     for unit in &pushed.outcome.units {
         let words = unit_words(unit, tense);
         if unit.outcome == UnitOutcome::Failed {
             out.failure(&Failure::new(Exit::Unit, words).at(format_args!("{host}: {}", unit.unit)));
-        } else if unit.outcome != UnitOutcome::NotRunning {
+        } else if !is_untouched(unit) {
             out.line(format_args!("{host}: {}: {words}", unit.unit))?;
         }
     }
@@ -102,10 +100,10 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
     Ok(())
 }
 
-/// The folders whose source failed: which keys they are is not known, and the host heard nothing of them.
-fn unannounced(pushed: &Pushed) -> impl Iterator<Item = &(KeyName, Failure)> {
-    let known = |name: &KeyName| pushed.outcome.keys.iter().any(|key| key.name == *name);
-    pushed.failed.iter().filter(move |(name, _)| !known(name))
+/// Why keys have no secret.
+fn causes(pushed: &Pushed) -> BTreeMap<&KeyName, &Failure> {
+    let failed = pushed.failed.iter();
+    failed.map(|(name, failure)| (name, failure)).collect()
 }
 
 enum Line {
@@ -134,10 +132,25 @@ fn describe(key: &KeyResult, source: Option<&Failure>) -> Line {
     }
 }
 
+/// Returns whether there was nothing to do about a unit, as is to be expected. That a pattern stands for none is not.
+fn is_untouched(unit: &UnitResult) -> bool {
+    match unit.outcome {
+        UnitOutcome::Running => true,
+        UnitOutcome::NotRunning => !unit.unit.is_glob(),
+        _ => false,
+    }
+}
+
 fn unit_words(unit: &UnitResult, tense: Tense) -> String {
     let done = match unit.outcome {
         UnitOutcome::Restarted => "restarted",
         UnitOutcome::Reloaded => "reloaded",
+        UnitOutcome::Started => "started",
+        UnitOutcome::Stopped => "stopped",
+        UnitOutcome::Signalled => "signalled",
+        UnitOutcome::Running => "running",
+        // A pattern: that no unit matches.
+        UnitOutcome::NotRunning if unit.unit.is_glob() => return printable(&unit.detail, TEXT),
         UnitOutcome::NotRunning => "not running",
         UnitOutcome::StillRestarting => "still restarting",
         UnitOutcome::Failed => return printable(&unit.detail, TEXT),
@@ -153,25 +166,17 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
         Err(failure) => return failure.exit,
         Ok(pushed) => pushed,
     };
-    let keys = &pushed.outcome.keys;
-    let is_pending = |key: &KeyResult| is_pending(pushed, &key.name);
-    let pending = keys.iter().filter(|key| is_pending(key)).count();
-    let bad = keys
-        .iter()
-        .filter(|key| {
-            !is_pending(key)
-                && matches!(
-                    key.outcome,
-                    KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
-                )
-        })
-        .count()
-        + unannounced(pushed).count();
-    let wanted = unannounced(pushed).count()
-        + keys
-            .iter()
-            .filter(|key| !matches!(key.outcome, KeyOutcome::Foreign | KeyOutcome::Removed))
-            .count();
+    let mut causes = causes(pushed);
+    let (mut wanted, mut bad, mut pending) = (0, 0, 0);
+    for key in &pushed.outcome.keys {
+        let is_pending = causes.remove(&key.name).is_some_and(Failure::is_pending);
+        pending += usize::from(is_pending);
+        bad += usize::from(!is_pending && is_refused(key.outcome));
+        wanted += usize::from(is_wanted(key.outcome));
+    }
+    // Folders that the host heard nothing of.
+    wanted += causes.len();
+    bad += causes.len();
     match (bad, tense) {
         (0, Tense::Conditional) if pending > 0 || !pushed.outcome.is_in_place() => Exit::Changes,
         (0, Tense::Past) if has_failed_unit(pushed) => Exit::Unit,
@@ -182,10 +187,15 @@ fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
     }
 }
 
-/// Returns whether a send would make the key's secret.
-fn is_pending(pushed: &Pushed, key: &KeyName) -> bool {
-    let mut pending = pushed.failed.iter().filter(|(_, why)| why.is_pending());
-    pending.any(|(name, _)| name == key)
+fn is_wanted(outcome: KeyOutcome) -> bool {
+    !matches!(outcome, KeyOutcome::Foreign | KeyOutcome::Removed)
+}
+
+fn is_refused(outcome: KeyOutcome) -> bool {
+    matches!(
+        outcome,
+        KeyOutcome::Failed | KeyOutcome::FailedKept | KeyOutcome::Kept
+    )
 }
 
 fn has_failed_unit(pushed: &Pushed) -> bool {

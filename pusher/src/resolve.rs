@@ -1,6 +1,7 @@
 //! Asks every source once, side by side.
 
 pub(crate) mod age;
+mod child;
 pub(crate) mod command;
 mod escape;
 pub(crate) mod fields;
@@ -21,15 +22,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use keys_protocol::{Purpose, Secret, limits};
 use tokio::sync::Mutex;
 
 use crate::failure::Failure;
 use crate::identity::{AgeSettings, Keyrings};
+use crate::manifest::SshSettings;
 use crate::resolve::once::Origins;
-use crate::resolve::vault::{Vault, VaultSettings};
+use crate::resolve::vault::{VaultSettings, Vaults};
 use crate::source::Source;
+
+pub(crate) use vault::secret_id as vault_secret_id;
 
 /// The largest secret, in bytes: what a key may have.
 pub(crate) const LARGEST: u64 = limits::KEY_BYTES;
@@ -41,6 +46,12 @@ pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     /// The `[vault]` table.
     pub(crate) vault: VaultSettings,
+    /// The `[vaults]` tables, by name.
+    pub(crate) vaults: BTreeMap<String, VaultSettings>,
+    /// How hosts are reached: a tunnel leads through one.
+    pub(crate) ssh: SshSettings,
+    /// How long a Vault that is down or sealed is waited for (`--wait`).
+    pub(crate) wait: Duration,
     /// The `[age]` table.
     pub(crate) age: AgeSettings,
 }
@@ -59,7 +70,10 @@ pub(crate) async fn resolve(
     purpose: Purpose,
 ) -> Resolved {
     let run = Arc::new(Run::new(settings.clone(), sources, purpose));
-    run.answers(sources).await
+    let resolved = run.answers(sources).await;
+    // Nothing more is asked: no token of this run is needed while its keys are on their way.
+    vault::farewell().await;
+    resolved
 }
 
 /// What an origin answers: one answer for each source that was wanted of it, in order.
@@ -76,6 +90,17 @@ pub(crate) trait Kind: Clone + fmt::Display + Send + Sync + 'static {
     /// Returns this source as it gives a map in JSON, where it has another form for that.
     fn into_json(self) -> Self {
         self
+    }
+
+    /// Returns which of `[vaults]` it asks or writes to, where it names one.
+    fn vault(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns whether asking makes a value that there never was before. Such a source is not asked to find out what
+    /// has changed: only where its key is missing, or on request.
+    fn is_volatile(&self) -> bool {
+        false
     }
 
     /// Returns the sources that this one takes from, if it does: [`Run::answers`] has what they came to.
@@ -98,7 +123,7 @@ pub(crate) struct Run {
     purpose: Purpose,
     origins: Origins,
     keyrings: Keyrings,
-    vault: Vault,
+    vaults: Vaults,
     /// Held by whoever asks the user something.
     terminal: Terminal,
     /// Held by whoever writes a secret to where it is kept.
@@ -116,7 +141,7 @@ impl Run {
             purpose,
             origins: Origins::of(sources),
             keyrings: Keyrings::new(terminal.clone()),
-            vault: Vault::default(),
+            vaults: Vaults::default(),
             terminal,
             writing: Mutex::default(),
         }
@@ -124,6 +149,14 @@ impl Run {
 }
 
 impl Settings {
+    /// Returns these, with a Vault that is down or sealed waited for.
+    pub(crate) fn waiting(&self, wait: Duration) -> Self {
+        Self {
+            wait,
+            ..self.clone()
+        }
+    }
+
     /// Returns `path` as seen from the manifest's folder; `~/` is the user's home.
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

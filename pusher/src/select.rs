@@ -1,5 +1,6 @@
 //! Which hosts and keys a command is about.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -12,9 +13,19 @@ use crate::host::{HostName, Tag};
 use crate::manifest::{Host, Key, Manifest};
 use crate::spelling::nearest;
 
-/// The part of every command line that chooses hosts and keys. Without any of it: all hosts, all keys.
+/// The part of a command line that chooses hosts and keys. Without any of it: all hosts, all keys.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Selection {
+    #[command(flatten)]
+    hosts: Hosts,
+    /// Of those hosts, only these keys, and no key is removed; `*` also stands for `/`
+    #[arg(long, value_name = "PATTERN")]
+    key: Vec<Glob>,
+}
+
+/// The part of every command line that chooses hosts. Without any of it: all of them.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Hosts {
     /// Only these hosts: names, patterns such as `web*`, or @TAG for all hosts with that tag
     #[arg(value_name = "HOST")]
     hosts: Vec<HostPattern>,
@@ -27,9 +38,6 @@ pub(crate) struct Selection {
     /// Of those hosts, only the ones with this tag; if given several times, with any of them
     #[arg(long, value_name = "TAG")]
     tag: Vec<Glob>,
-    /// Of those hosts, only these keys, and no key is removed; `*` also stands for `/`
-    #[arg(long, value_name = "PATTERN")]
-    key: Vec<Glob>,
 }
 
 /// What stands for hosts on a command line.
@@ -46,37 +54,23 @@ pub(crate) struct Selected {
     pub(crate) keys: Vec<Arc<Key>>,
     /// Whether these are all keys of the host: only then may others be removed from it.
     pub(crate) scope: Scope,
+    /// Those of the keys that are left as they are on the host: their value is new each time.
+    pub(crate) held: BTreeSet<KeyName>,
+}
+
+impl Selected {
+    /// Returns the keys whose sources are asked.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys
+            .iter()
+            .filter(|key| !self.held.contains(&key.name))
+    }
 }
 
 impl Selection {
-    /// Returns the selected hosts by name.
-    ///
-    /// Every pattern by itself must match something: a misspelt name must mean neither «nothing to do» nor, after
-    /// `--exclude`, «that one too».
+    /// Returns the selected hosts by name, with their selected keys.
     pub(crate) fn apply(&self, manifest: &Manifest) -> Result<Vec<Selected>, Failure> {
-        let all: Vec<&Arc<Host>> = manifest.hosts.values().collect();
-        if all.is_empty() {
-            return Err(Failure::usage("this manifest names no hosts").at(manifest.file.display()));
-        }
-        for pattern in self.hosts.iter().chain(&self.include).chain(&self.exclude) {
-            pattern.check(&all)?;
-        }
-        for tag in &self.tag {
-            HostPattern::Tagged(tag.clone()).check(&all)?;
-        }
-        let hosts: Vec<&Arc<Host>> = all.into_iter().filter(|host| self.takes(host)).collect();
-        if hosts.is_empty() {
-            return Err(Failure::usage("no host is in all parts of this selection"));
-        }
-        self.keys_of(hosts)
-    }
-
-    fn takes(&self, host: &Host) -> bool {
-        let named = || self.hosts.iter().chain(&self.include);
-        let tagged = |tag: &Glob| host.tags.iter().any(|own| tag.matches(own.as_str()));
-        (named().next().is_none() || named().any(|pattern| pattern.matches(host)))
-            && !self.exclude.iter().any(|pattern| pattern.matches(host))
-            && (self.tag.is_empty() || self.tag.iter().any(tagged))
+        self.keys_of(self.hosts.choose(manifest)?)
     }
 
     fn keys_of(&self, hosts: Vec<&Arc<Host>>) -> Result<Vec<Selected>, Failure> {
@@ -85,6 +79,7 @@ impl Selection {
                 host: Arc::clone(host),
                 keys: host.keys.values().cloned().collect(),
                 scope: Scope::Host,
+                held: BTreeSet::new(),
             };
             return Ok(hosts.into_iter().map(whole).collect());
         }
@@ -110,9 +105,47 @@ impl Selection {
                 host: Arc::clone(host),
                 keys,
                 scope: Scope::Part,
+                held: BTreeSet::new(),
             })
         };
         Ok(hosts.into_iter().filter_map(part).collect())
+    }
+}
+
+impl Hosts {
+    /// Returns whether any is named, by itself, by a pattern or by a tag.
+    pub(crate) fn is_named(&self) -> bool {
+        !(self.hosts.is_empty() && self.include.is_empty() && self.tag.is_empty())
+    }
+
+    /// Returns the selected hosts by name.
+    ///
+    /// Every pattern by itself must match something: a misspelt name must mean neither «nothing to do» nor, after
+    /// `--exclude`, «that one too».
+    pub(crate) fn choose<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Arc<Host>>, Failure> {
+        let all: Vec<&Arc<Host>> = manifest.hosts.values().collect();
+        if all.is_empty() {
+            return Err(Failure::usage("this manifest names no hosts").at(manifest.file.display()));
+        }
+        for pattern in self.hosts.iter().chain(&self.include).chain(&self.exclude) {
+            pattern.check(&all)?;
+        }
+        for tag in &self.tag {
+            HostPattern::Tagged(tag.clone()).check(&all)?;
+        }
+        let hosts: Vec<&Arc<Host>> = all.into_iter().filter(|host| self.takes(host)).collect();
+        if hosts.is_empty() {
+            return Err(Failure::usage("no host is in all parts of this selection"));
+        }
+        Ok(hosts)
+    }
+
+    fn takes(&self, host: &Host) -> bool {
+        let named = || self.hosts.iter().chain(&self.include);
+        let tagged = |tag: &Glob| host.tags.iter().any(|own| tag.matches(own.as_str()));
+        (named().next().is_none() || named().any(|pattern| pattern.matches(host)))
+            && !self.exclude.iter().any(|pattern| pattern.matches(host))
+            && (self.tag.is_empty() || self.tag.iter().any(tagged))
     }
 }
 

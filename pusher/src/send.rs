@@ -12,11 +12,12 @@ use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan;
 use crate::report::{self, Tense};
-use crate::resolve;
+use crate::resolve::{self, Resolved, Settings};
 use crate::select::Selected;
 use crate::source::Source;
+use crate::volatile;
 
-/// Sends, or says what sending would do: manifest, selection, secrets, plan, delivery, report.
+/// Sends, or says what sending would do: manifest, selection, what is made anew, secrets, plan, delivery, report.
 pub(crate) async fn send(
     globals: &Globals,
     args: &SendArgs,
@@ -24,11 +25,12 @@ pub(crate) async fn send(
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::of(globals.manifest()?).await?;
-    let mut selected = args.selection.apply(&manifest)?;
+    let selected = args.selection.apply(&manifest)?;
+    let mut selected = volatile::hold(selected, &manifest, args.made(purpose)?).await;
     let doing = Doing::now("resolving the sources");
-    let mut resolved = resolve::resolve(&sources(&selected), &manifest.sources, purpose).await;
+    let settings = manifest.sources.waiting(args.patience.wait());
+    let resolved = secrets(&settings, &mut selected, purpose).await;
     drop(doing);
-    folder::unfold(&mut selected, &mut resolved);
     let pushes = match plan::pushes(&manifest.id, &selected, &resolved, args.rules(purpose)) {
         Ok(pushes) => pushes,
         Err(failures) => return out.failures(&failures, Exit::Source),
@@ -41,11 +43,15 @@ pub(crate) async fn send(
     report::print(&deliveries, Tense::of(purpose), &mut out)
 }
 
-/// Each distinct source once, whatever the number of keys and hosts that take it.
-pub(crate) fn sources(selected: &[Selected]) -> BTreeSet<Source> {
-    selected
-        .iter()
-        .flat_map(|one| &one.keys)
-        .map(|key| key.source.clone())
-        .collect()
+/// Resolves each distinct source once, whatever the number of keys and hosts that take it, and unfolds the folders.
+pub(crate) async fn secrets(
+    settings: &Settings,
+    selected: &mut [Selected],
+    purpose: Purpose,
+) -> Resolved {
+    let keys = selected.iter().flat_map(Selected::asked);
+    let sources: BTreeSet<Source> = keys.map(|key| key.source.clone()).collect();
+    let mut resolved = resolve::resolve(&sources, settings, purpose).await;
+    folder::unfold(selected, &mut resolved);
+    resolved
 }

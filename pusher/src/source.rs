@@ -1,19 +1,21 @@
 //! Where a secret comes from, as the manifest says it.
 
+mod form;
+mod table;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use keys_protocol::printable;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{
-    Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::resolve::shape::{As, Encoding, Shape, ShapedSource};
+use crate::resolve::shape::{Shape, ShapedSource};
 use crate::resolve::{self, Answers, Kind as _, Run};
+
+pub(crate) use form::Form;
 
 /// Makes [`Source`] of the kinds that there are, each with its file in `resolve/`.
 macro_rules! sources {
@@ -102,6 +104,20 @@ macro_rules! sources {
                 }
             }
 
+            fn names_vault(&self) -> Option<&str> {
+                match self {
+                    $(Self::$kind(source) => source.vault(),)*
+                    Self::Shaped(_) => None,
+                }
+            }
+
+            fn makes_anew(&self) -> bool {
+                match self {
+                    $(Self::$kind(source) => source.is_volatile(),)*
+                    Self::Shaped(_) => false,
+                }
+            }
+
             /// Asks this origin, and takes what each of `wanted` names out of the answer.
             pub(crate) async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
                 match self {
@@ -131,6 +147,8 @@ macro_rules! sources {
 sources! {
     /// A field of a Vault or OpenBao key-value secret.
     Vault(vault::VaultSource),
+    /// A new AppRole secret id, wrapped: for a service that logs in to Vault itself.
+    VaultSecretId(vault_secret_id::SecretIdSource),
     /// A value of a SOPS file, or the whole file.
     Sops(sops::SopsSource),
     /// An age-encrypted file.
@@ -151,74 +169,45 @@ sources! {
     Template(template::TemplateSource),
 }
 
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("source", Self::KINDS, SourceVisitor)
-    }
-}
-
-struct SourceVisitor;
-
-impl<'de> Visitor<'de> for SourceVisitor {
-    type Value = Source;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Source, A::Error> {
-        let (mut form, mut encoding, mut found) = (None, None, None);
-        while let Some(name) = table.next_key::<Name>()? {
-            match name {
-                Name::As => form = table.next_value()?,
-                Name::Encoding => encoding = table.next_value()?,
-                kind => {
-                    let source = Source::next(kind, &mut table)?;
-                    if found.is_some() {
-                        return Err(A::Error::custom(
-                            "two kinds side by side: a source is of one",
-                        ));
-                    }
-                    found = source;
-                }
-            }
-        }
-        let kinds = || format!("no kind: one of {} is wanted", Source::KINDS.join(", "));
-        let source = found.ok_or_else(|| A::Error::custom(kinds()))?;
-        let shape = Shape::of(form, encoding).map_err(A::Error::custom)?;
-        Ok(match shape {
-            Some(shape) => Source::Shaped(ShapedSource::new(source, shape)),
-            None => source,
-        })
-    }
-}
-
-impl JsonSchema for Source {
-    fn schema_name() -> Cow<'static, str> {
-        "Source".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let form = generator.subschema_for::<Option<As>>();
-        let encoding = generator.subschema_for::<Option<Encoding>>();
-        let kind = |(name, doc, schema): (&str, &str, Schema)| {
-            json_schema!({
-                "type": "object",
-                "description": doc.trim(),
-                "properties": { name: schema, "as": form, "encoding": encoding },
-                "required": [name],
-                "additionalProperties": false,
-            })
-        };
-        let kinds: Vec<Schema> = Self::schemas(generator).into_iter().map(kind).collect();
-        json_schema!({
-            "description": "Where a secret comes from.",
-            "oneOf": kinds,
-        })
-    }
-}
-
 impl Source {
+    /// Returns this source and all that it takes from.
+    fn tree(&self) -> Vec<&Self> {
+        let mut all = vec![self];
+        let mut next = 0;
+        while let Some(source) = all.get(next).copied() {
+            next += 1;
+            all.extend(source.parts());
+        }
+        all
+    }
+
+    /// Returns which of `[vaults]` are asked or written to.
+    pub(crate) fn vaults(&self) -> Vec<&str> {
+        let all = self.tree().into_iter();
+        all.filter_map(Self::names_vault).collect()
+    }
+
+    /// Returns those of this source and its parts that make a value there never was before.
+    pub(crate) fn volatile(&self) -> Vec<&Self> {
+        let all = self.tree().into_iter();
+        all.filter(|source| source.makes_anew()).collect()
+    }
+
+    /// Returns whether asking makes a value that there never was before.
+    pub(crate) fn is_volatile(&self) -> bool {
+        !self.volatile().is_empty()
+    }
+
+    /// Returns whether Vault is asked.
+    pub(crate) fn is_from_vault(&self) -> bool {
+        let vault = |source: &&Self| match source {
+            Self::Vault(_) | Self::VaultSecretId(_) => true,
+            Self::Generate(made) => made.is_in_vault(),
+            _ => false,
+        };
+        self.tree().iter().any(vault)
+    }
+
     /// Returns whether this gives a key for each field of a map, and not one secret.
     pub(crate) fn is_folder(&self) -> bool {
         matches!(self, Self::Shaped(source) if source.is_folder())
@@ -305,56 +294,6 @@ impl JsonSchema for Steps {
     }
 }
 
-/// What a source is written as: its short form (text, or a list) or a table.
-///
-/// Read by hand and not by serde's `untagged`, which would answer each mistake with «did not match any variant».
-pub(crate) enum Form<Short, Table> {
-    Short(Short),
-    Table(Table),
-}
-
-impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Form<S, T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FormVisitor(PhantomData))
-    }
-}
-
-struct FormVisitor<S, T>(PhantomData<(S, T)>);
-
-impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for FormVisitor<S, T> {
-    type Value = Form<S, T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its short form or a table")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        S::deserialize(text.into_deserializer()).map(Form::Short)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-        S::deserialize(SeqAccessDeserializer::new(list)).map(Form::Short)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(table)).map(Form::Table)
-    }
-}
-
-impl<S: JsonSchema, T: JsonSchema> JsonSchema for Form<S, T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}-or-{}", S::schema_name(), T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<S>(), generator.subschema_for::<T>()] })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +326,15 @@ mod tests {
             r#"{ vault = { path = "kv/a#b", field = "c", version = 3 } }"#,
             "vault kv/a#b#c (version 3)",
         );
+        check(
+            r#"{ vault_secret_id = { role = "web", wrap_ttl = "90s" } }"#,
+            "vault secret id of web",
+        );
+        check(r#"{ vault = "kv/web" }"#, "vault kv/web");
+        check(
+            r#"{ vault = { path = "web#cert", mount = "kv/team/", engine = 2, from = "lab" } }"#,
+            "vault kv/team/web#cert from lab",
+        );
         check(r#"{ sops = "a#b.yaml#c/d" }"#, "sops a#b.yaml#c/d");
         check(
             r#"{ sops = { file = "x.json", key = ["c/d"] } }"#,
@@ -410,10 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_cannot_be_is_said() {
+    fn what_a_vault_source_cannot_be_is_said() {
         check(
-            r#"{ vault = "kv/web" }"#,
-            "a field is wanted: `kv/web#FIELD`",
+            r#"{ vault = "web" }"#,
+            "a Vault path is a mount and a path: `kv/web`",
         );
         check(r#"{ vault = "kv/web#" }"#, "a name after `#` is empty");
         check(
@@ -425,13 +373,21 @@ mod tests {
             "`sys/` is no place for secrets",
         );
         check(
+            r#"{ vault = { path = "kv/web#x", engine = 3 } }"#,
+            "the key-value engine has the versions 1 and 2",
+        );
+        check(
             "{ vault = 3 }",
             "invalid type: integer `3`, expected its short form or a table",
         );
         check(
             r#"{ vault = { path = "kv/x", fields = "a" } }"#,
-            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`",
+            "unknown field `fields`, expected one of `path`, `field`, `mount`, `version`, `engine`, `from`",
         );
+    }
+
+    #[test]
+    fn what_a_source_cannot_be_is_said() {
         check(
             r#"{ file = "/etc/shadow" }"#,
             "the path is relative to the manifest's folder",
@@ -447,7 +403,7 @@ mod tests {
         );
         check(
             r#"{ valt = "x" }"#,
-            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `sops`, `age`, `file`, `command`, `prompt`, `generate`, `public`, `key`, `template`",
+            "unknown field `valt`, expected one of `as`, `encoding`, `vault`, `vault_secret_id`, `sops`, `age`, `file`, `command`, `prompt`, `generate`, `public`, `key`, `template`",
         );
     }
 

@@ -1,21 +1,27 @@
 //! One ssh session: OpenSSH as a child process, with the user's configuration and our rules on top of it.
 
+mod pipe;
+
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use keys_protocol::limits;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::ending::Ending;
+use crate::environment;
+use crate::host::Destination;
 use crate::host_key::HostKey;
 use crate::manifest::{Host, SshSettings, Sudo};
+
+pub(crate) use pipe::{Incoming, Outgoing};
 
 /// What the agent is asked to do. The remote command is exactly one of these words; names and data go over stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,20 +101,6 @@ const ALWAYS: [&str; 25] = [
     "ConnectionAttempts=1",
 ];
 
-/// Prefixes of variables that hold secrets: `SendEnv *` in a user's configuration cannot be undone on the command line.
-const SCRUBBED: [&str; 4] = ["VAULT_", "BAO_", "SOPS_", "AGE_"];
-
-/// Returns the variables of ours that hold secrets, which no program needs to see that is not asked for one.
-pub(crate) fn secret_variables() -> impl Iterator<Item = OsString> {
-    let is_secret = |name: &OsString| {
-        name.to_str()
-            .is_some_and(|name| SCRUBBED.iter().any(|prefix| name.starts_with(prefix)))
-    };
-    std::env::vars_os()
-        .map(|(name, _)| name)
-        .filter(move |name| is_secret(name))
-}
-
 /// How much of what ssh and the login shell print on stderr is kept.
 const STDERR_KEPT: usize = 64 << 10;
 
@@ -170,6 +162,27 @@ impl Session {
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 fn command(host: &Host, settings: &SshSettings, verb: Verb, asking: Asking) -> io::Result<Command> {
+    let mut ssh = base(settings, host.host_key.as_ref(), asking)?;
+    towards(&mut ssh, &host.destination);
+    ssh.arg(verb.command(host.sudo));
+    Ok(ssh)
+}
+
+/// Returns an ssh whose standard input and output are a connection to `endpoint`, a host and port as `place` finds them.
+pub(crate) fn forwarding(
+    place: &Destination,
+    pin: Option<&HostKey>,
+    settings: &SshSettings,
+    endpoint: &str,
+) -> io::Result<Command> {
+    let mut ssh = base(settings, pin, Asking::among(1))?;
+    ssh.arg("-W").arg(endpoint);
+    towards(&mut ssh, place);
+    Ok(ssh)
+}
+
+/// Returns ssh with our rules and without a place to go to.
+fn base(settings: &SshSettings, pinned: Option<&HostKey>, asking: Asking) -> io::Result<Command> {
     let mut ssh = Command::new(find_ssh()?);
     if let Some(config) = &settings.config {
         ssh.arg("-F").arg(config);
@@ -184,18 +197,11 @@ fn command(host: &Host, settings: &SshSettings, verb: Verb, asking: Asking) -> i
     if asking == Asking::Never {
         ssh.arg("-o").arg("BatchMode=yes");
     }
-    if let Some(key) = &host.host_key {
+    if let Some(key) = pinned {
         ssh.args(pin(key)?);
     }
-    let place = &host.destination;
-    if let Some(user) = place.user() {
-        ssh.arg("-l").arg(user);
-    }
-    if let Some(port) = place.port() {
-        ssh.arg("-p").arg(port.to_string());
-    }
-    ssh.arg("--").arg(place.host()).arg(verb.command(host.sudo));
-    for name in secret_variables() {
+    // `SendEnv *` in a user's configuration cannot be undone on the command line.
+    for name in environment::ours() {
         ssh.env_remove(name);
     }
     ssh.stdin(Stdio::piped())
@@ -203,6 +209,16 @@ fn command(host: &Host, settings: &SshSettings, verb: Verb, asking: Asking) -> i
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     Ok(ssh)
+}
+
+fn towards(ssh: &mut Command, place: &Destination) {
+    if let Some(user) = place.user() {
+        ssh.arg("-l").arg(user);
+    }
+    if let Some(port) = place.port() {
+        ssh.arg("-p").arg(port.to_string());
+    }
+    ssh.arg("--").arg(place.host());
 }
 
 /// Options that make `key` the only host key that ssh accepts.
@@ -252,56 +268,4 @@ async fn keep_tail(mut stderr: ChildStderr) -> Vec<u8> {
         }
     }
     kept
-}
-
-/// How long the agent may be silent once it has spoken: it may wait 30 s for another push, and hashes what it has.
-const SILENCE: Duration = Duration::from_secs(45);
-
-/// What the agent says.
-pub(crate) struct Incoming {
-    pipe: ChildStdout,
-    patience: Duration,
-    runtime: Handle,
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.runtime.block_on(within(
-            self.patience,
-            AsyncReadExt::read(&mut self.pipe, buffer),
-        ))?;
-        self.patience = SILENCE;
-        Ok(read)
-    }
-}
-
-/// What is said to the agent.
-pub(crate) struct Outgoing {
-    pipe: ChildStdin,
-    runtime: Handle,
-}
-
-impl Write for Outgoing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.runtime
-            .block_on(within(SILENCE, AsyncWriteExt::write(&mut self.pipe, bytes)))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.runtime
-            .block_on(within(SILENCE, AsyncWriteExt::flush(&mut self.pipe)))
-    }
-}
-
-async fn within<T>(
-    limit: Duration,
-    operation: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    match timeout(limit, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("silent for {} s", limit.as_secs()),
-        )),
-    }
 }

@@ -12,21 +12,21 @@ use serde_json::{Value, json};
 use crate::cli::{Globals, StatusArgs};
 use crate::deliver::{self, Delivery, Pushed};
 use crate::failure::{Exit, Failure};
-use crate::folder;
 use crate::manifest::Manifest;
 use crate::output::{Doing, Output};
 use crate::plan::{self, Rules};
 use crate::report;
-use crate::resolve;
 use crate::row::{Row, Stale, State};
 use crate::select::Selected;
 use crate::send;
 use crate::stream::Inventory;
+use crate::volatile::{self, Made};
 
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::of(globals.manifest()?).await?;
-    let mut selected = args.selection.apply(&manifest)?;
+    let selected = args.selection.apply(&manifest)?;
+    let mut selected = volatile::hold(selected, &manifest, Made::None).await;
     let answers = match ask(&manifest, &mut selected, args).await {
         Ok(answers) => answers,
         Err(failures) => return out.failures(&failures, Exit::Source),
@@ -59,9 +59,8 @@ async fn ask(
     let settings = Arc::new(manifest.ssh.clone());
     if args.compare {
         let _doing = Doing::now("resolving and asking");
-        let mut resolved =
-            resolve::resolve(&send::sources(selected), &manifest.sources, Purpose::Plan).await;
-        folder::unfold(selected, &mut resolved);
+        let sources = manifest.sources.waiting(args.patience.wait());
+        let resolved = send::secrets(&sources, selected, Purpose::Plan).await;
         let pushes = plan::pushes(&manifest.id, selected, &resolved, Rules::asking())?;
         let answers = deliver::pushes(pushes, &settings).await;
         return Ok(answers

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 
 use keys_protocol::{
-    Commit, Done, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest, Need, Needs, Purpose,
-    Stray, Tell, UnitResult, VERSION, Wire, WireError, limits,
+    Commit, Done, Features, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest, Need, Needs,
+    Purpose, Stray, UnitResult, VERSION, Wire, WireError, limits,
 };
 
 use crate::host_key::HostKey;
@@ -152,19 +152,25 @@ fn announce<R: Read, W: Write>(
     heeding(wire, |wire| {
         wire.send(&Manifest {
             purpose,
+            requires: requires(push, hello).to_string(),
             ..push.manifest.clone()
         })?;
         for item in &push.keys {
             wire.send(&item.frame(&hello.nonce))?;
-            for (unit, how) in &item.key.tells {
-                wire.send(&Tell {
-                    unit: unit.clone(),
-                    how: *how,
-                })?;
+            for tell in &item.key.tells {
+                wire.send(tell)?;
             }
         }
         wire.flush()
     })
+}
+
+/// What the agent must know: all that the push makes use of. And what the agent has to offer besides, so that it tells us
+/// of what earlier pushes made use of.
+fn requires(push: &Push, hello: &Hello) -> Features {
+    let mut features = Features::offered(&hello.features);
+    features.extend(push.features());
+    features
 }
 
 /// Reads which bodies the agent lacks: rising places of keys that have one.
@@ -309,8 +315,8 @@ mod tests {
             .collect()
     }
 
-    fn push() -> Push {
-        let document = Document::parse(MANIFEST, Path::new("/x/keys.toml")).unwrap();
+    fn push(manifest: &str) -> Push {
+        let document = Document::parse(manifest, Path::new("/x/keys.toml")).unwrap();
         let host = document.hosts.values().next().unwrap();
         let keys: Vec<_> = host.keys.values().map(Arc::clone).collect();
         let secrets = ["first".into(), b"\0\x01\x02second\xff\n".to_vec()];
@@ -322,6 +328,7 @@ mod tests {
             host: Arc::clone(host),
             scope: Scope::Host,
             keys: keys.clone(),
+            held: std::collections::BTreeSet::new(),
         };
         let rules = Rules {
             purpose: Purpose::Send,
@@ -337,7 +344,7 @@ mod tests {
     fn talk(change: impl Fn(&str) -> String) -> (Result<Outcome, Broken>, Vec<u8>) {
         let agent = half("agent", change);
         let mut said = Vec::new();
-        let outcome = stream(&agent[..], &mut said, &push(), Purpose::Send);
+        let outcome = stream(&agent[..], &mut said, &push(MANIFEST), Purpose::Send);
         (outcome, said)
     }
 
@@ -360,6 +367,27 @@ mod tests {
     fn what_an_agent_adds_that_is_not_required_is_no_matter() {
         let (outcome, _) = talk(|frame| frame.replacen('{', r#"{"mood":{"today":"merry"},"#, 1));
         assert!(outcome.is_ok_and(|outcome| outcome.generation == 2));
+    }
+
+    #[test]
+    fn what_a_push_needs_or_an_agent_offers_is_required() {
+        let (_, said) = talk(|frame| {
+            frame.replace(
+                r#""agent":"#,
+                r#""features":"unit-globs telepathy","agent":"#,
+            )
+        });
+        assert!(String::from_utf8_lossy(&said).contains(r#""requires":"unit-globs""#));
+        let agent = half("agent", str::to_owned);
+        let mut said = Vec::new();
+        let more = MANIFEST.replace(
+            r#"["web.service"]"#,
+            r#"["web-*.service"]
+start_units = ["web.service"]"#,
+        );
+        let _cut_short = stream(&agent[..], &mut said, &push(&more), Purpose::Send);
+        let required = r#""requires":"unit-globs unit-actions""#;
+        assert!(String::from_utf8_lossy(&said).contains(required));
     }
 
     #[test]

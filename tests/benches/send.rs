@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keys_tests::{Host, Operator, Ran, Release, Sops, lab};
+use keys_tests::{Host, Operator, Ran, Release, lab};
 
 /// How many pairs a figure is the median of.
 const PAIRS: usize = 7;
@@ -26,7 +26,6 @@ fn main() {
         .install(&lab::binary("keys-agent"), "/usr/local/bin/keys-agent");
     let bench = Bench {
         operator: Operator::of_host(&host),
-        sops: Sops::new(),
         host,
     };
     println!("| what | target | direct | through the socket | by itself |");
@@ -45,14 +44,12 @@ fn main() {
         );
     }
     bench.peers();
-    bench.sops();
     bench.memory();
 }
 
 struct Bench {
     host: Host,
     operator: Operator,
-    sops: Sops,
 }
 
 /// A figure: how long something took, in multiples of what it is compared with.
@@ -220,48 +217,6 @@ impl Bench {
             println!("| {name} | {:.1} |", took / login);
         }
         let _removed = self.host.run("rm -f /run/keys/x").succeeded();
-    }
-
-    /// One value of a sops file, beside `sops decrypt` of the same file.
-    fn sops(&self) {
-        println!("\n| one sops file of | `keys get` of a value, × `sops decrypt` |\n|---|---|");
-        for count in [30, 1_000] {
-            let text = (0..count).fold(String::new(), |mut text, n| {
-                writeln!(
-                    text,
-                    "key{n}: value number {n} of a file that is read in one go"
-                )
-                .expect("memory");
-                text
-            });
-            let name = format!("{count}.yaml");
-            self.operator.write(&name, self.sops.encrypt(&name, &text));
-            self.operator.write(
-                &format!("sops-{count}.toml"),
-                format!(
-                    "[age]\nidentities = [\"{}\"]\n[hosts.pigeon]\n[keys.k]\nhosts = [\"pigeon\"]\nsource = {{ sops = \"{name}#key7\" }}\n",
-                    self.sops.age().identity().display()
-                ),
-            );
-            let file = format!("sops-{count}.toml");
-            let mut ratios: Vec<f64> = (0..PAIRS)
-                .map(|_| {
-                    let theirs = self
-                        .sops
-                        .decrypt(&self.operator.path(&name), None)
-                        .succeeded()
-                        .took;
-                    let ours = self
-                        .operator
-                        .ran(self.operator.command(&["-f", &file, "get", "k"]))
-                        .succeeded()
-                        .took;
-                    ours.as_secs_f64() / theirs.as_secs_f64()
-                })
-                .collect();
-            ratios.sort_by(f64::total_cmp);
-            println!("| {count} values | {:.2} |", ratios[ratios.len() / 2]);
-        }
     }
 
     /// Peak resident memory of both sides.

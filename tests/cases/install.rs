@@ -8,10 +8,11 @@ use std::thread;
 use keys_tests::{Folder, Host, LIMIT, Operator, Push, Ran, Release, Session, Sshd, lab, wait_for};
 
 /// What it writes.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "/etc/systemd/system/keys-mount.service",
     "/etc/systemd/system/keys-agent.socket",
     "/etc/systemd/system/keys-agent.service",
+    "/etc/systemd/system/keys-refused.service",
     "/etc/sysusers.d/keys.conf",
     "/etc/tmpfiles.d/zz-keys.conf",
 ];
@@ -94,7 +95,7 @@ fn the_command_that_the_error_prints_makes_the_next_send_work() {
         assert!(!second.text().contains("wrote "), "{second}");
         assert_eq!(
             second.text().matches("is as it should be").count(),
-            FILES.len(),
+            FILES.len() + 1,
             "{second}"
         );
         assert_eq!(state(&host), before, "{release:?}");

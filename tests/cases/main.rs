@@ -17,8 +17,14 @@ mod architecture;
 mod atomic;
 /// The same sends by every way that docs/install.md offers.
 mod both_ways;
+/// `check sops`: recipients of files beside those that `.sops.yaml` names.
+mod check_sops;
 /// Connections that freeze, break or are damaged, and logins that talk.
 mod connection;
+/// The inputs that were found interesting while fuzzing.
+mod corpus;
+/// Documents that dice make up, for comparisons.
+mod documents;
 /// Every exit code that docs/commands.md names.
 mod exit_codes;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
@@ -39,6 +45,8 @@ mod get_plan_status;
 mod hostkeys;
 /// `keys-agent install`, by the one command of docs/install.md, on a host that has never seen it.
 mod install;
+/// Key units: activating until the key is there, active while it is, and what depends on them.
+mod key_units;
 /// Sessions that are killed and hosts that go down in the middle of a push.
 mod kills;
 /// The lab itself: hosts boot, reboot and lose power; sshd, Vault, sops and age answer.
@@ -59,6 +67,8 @@ mod permissions;
 mod prompts;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
+/// `keys recipients`: hosts as age recipients, made of keys that are pinned or known and of no others.
+mod recipients;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
 mod removal;
 /// The sandbox of the agent's service, from inside: what it can write, be and reach.
@@ -69,21 +79,49 @@ mod selection;
 mod send;
 /// The agent's socket: who may connect, what a connection can do, and what slow, many or lost ones can not.
 mod socket;
+/// The reader of sops files beside sops itself, on thousands of documents and damaged ones.
+mod sops_differential;
+/// age: identities of every kind, from every place, and files that nobody honest wrote.
+mod sources_age;
 /// Secrets from files and programs, and from the files of sops and age.
 mod sources_files;
+/// Who can open a sops file: the user's gpg, Vault's transit engine, groups of both with age.
+mod sources_sops;
 /// Secrets from a real Vault.
 mod sources_vault;
 /// What reaches ssh, and what of the configuration of its user counts.
 mod ssh;
 /// Pushes while systemd itself is busy, without a bus or going down, and from a unit that it restarts.
 mod systemd;
+/// Whom keys tell, and how: patterns of units; starting, stopping, signals.
+mod tell;
 /// Several secrets in one text, and keys that take from other keys.
 mod templates;
 /// What reaches a terminal, and outputs that are none.
 mod terminal;
 /// Units are told that their keys changed: after the commit, once each, whatever state they are in.
 mod units;
+/// Who logs in to Vault with a certificate, and to whom.
+mod vault_certificate;
+/// Who logs in to Vault, and how: what the `vault` command takes from its environment, and what the manifest says.
+mod vault_login;
+/// Secret ids for services: made where they are missing or asked for, and never to see what would change.
+mod vault_secret_id;
+/// What a Vault answers when something is wrong, one meaning each, and how long it is waited for.
+mod vault_status;
+/// Vault as the store of what is generated.
+mod vault_store;
+/// Tokens that a run makes end with it; a user's own stays.
+mod vault_tokens;
+/// A Vault behind a host that only ssh reaches.
+mod vault_tunnel;
+/// `keys unseal`.
+mod vault_unseal;
+/// What is read from a key-value engine beside one field as it is.
+mod vault_values;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
+/// Keys that are taken off running hosts.
+mod wipe;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.
 mod wire;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use keys_tests::{Host, Nix, Operator, Release, Sops, Sshd, lab};
+use keys_tests::{Host, LIMIT, Nix, Operator, Release, Sops, Sshd, lab, wait_for};
 use serde_json::{Value, json};
 
 /// All fixtures, evaluated once for all cases.
@@ -225,10 +225,11 @@ fn every_option_of_others_is_there_with_its_type_and_default() {
 }
 
 /// The unit files, and who wants each.
-const UNITS: [(&str, &[&str]); 3] = [
+const UNITS: [(&str, &[&str]); 4] = [
     ("keys-mount.service", &["sysinit.target"]),
     ("keys-agent.socket", &["sockets.target"]),
     ("keys-agent.service", &[]),
+    ("keys-refused.service", &[]),
 ];
 /// Where the fixtures' package has the agent.
 const PROGRAM: &str = "/nix/store/00000000000000000000000000000000-keys-agent/bin/keys-agent";
@@ -361,13 +362,15 @@ const REFUSED: &[(&str, &[&str])] = &[
             "services.keys.items.both: a.service: in restartUnits and in reloadUnits",
             "services.keys.items.inside: /nix/store/00000000000000000000000000000000-y is in the Nix store, where everybody can read it; name the file by a text relative to the manifest's folder",
             "services.keys.items.mode: mode 4400: three or four octal digits, never setuid, setgid, sticky, or writable for others",
+            "services.keys.items.needed: neededBy names services, which end in .service",
+            "services.keys.items.needed: neededBy takes services.keys.agent.enable = true",
             "services.keys.items.none: a source is of one kind, and this one is of 0",
             "services.keys.items.open: with mode 0444 every user of the host can read the key; if that is meant: public = true",
             "services.keys.items.stored: /nix/store/00000000000000000000000000000000-x is in the Nix store, where everybody can read it; name the file by a text relative to the manifest's folder",
             "services.keys.items.target: reboot.target: no name of a service; it ends in .service",
             "services.keys.items.there: links are absolute paths",
             "services.keys.items.two: a source is of one kind, and this one is of 2",
-            "services.keys.items.unknown: no kind of source: fil; there are vault, sops, age, file, command, prompt, generate, public, key, template",
+            "services.keys.items.unknown: no kind of source: fil; there are vault, vault_secret_id, sops, age, file, command, prompt, generate, public, key, template",
             "services.keys.items.writable: mode 0602: three or four octal digits, never setuid, setgid, sticky, or writable for others",
             "services.keys.items: a-b, a/b would all have the unit a-b-key.service",
             "services.keys.items: several keys would be at /etc/x",
@@ -639,7 +642,7 @@ fn what_nix_declares_is_what_is_sent() {
 }
 
 /// Puts the units as the module writes them on a host, and starts them.
-fn install(host: &Host) {
+fn install(host: &Host, name: &str) {
     let folder = PROGRAM.rsplit_once('/').expect("a path").0;
     let _made = host
         .run(&format!(
@@ -649,10 +652,13 @@ fn install(host: &Host) {
     let agent = lab::binary("keys-agent");
     host.inside().install(&agent, PROGRAM);
     host.inside().install(&agent, "/usr/local/bin/keys-agent");
+    let units = fixture(name)["units"].as_object().expect("a table");
+    for (unit, what) in units {
+        let path = format!("/etc/systemd/system/{unit}");
+        let text = what["text"].as_str().expect("a text");
+        host.inside().write(&path, text, 0o644);
+    }
     for (name, wanted_by) in UNITS {
-        let text = fixture("agent")["units"][name]["text"].as_str();
-        let path = format!("/etc/systemd/system/{name}");
-        host.inside().write(&path, text.expect("a text"), 0o644);
         for target in wanted_by {
             let _linked = host
                 .run(&format!("systemctl add-wants {target} {name}"))
@@ -667,7 +673,7 @@ fn install(host: &Host) {
 #[test]
 fn the_units_of_the_modules_run_on_a_booted_host() {
     let host = Host::boot("pigeon", Release::Trixie);
-    install(&host);
+    install(&host, "agent");
     let operator = Operator::of_host(&host);
     operator.token("x");
     let _sent = operator.send("").succeeded().printed("pigeon: token: new");
@@ -686,6 +692,98 @@ fn the_units_of_the_modules_run_on_a_booted_host() {
         let read = host.run(&format!("readlink {path}")).succeeded();
         assert_eq!(read.text().trim_end(), target);
     }
+}
+
+#[test]
+fn key_units_are_those_of_the_generator() {
+    let host = fixture("units");
+    assert_eq!(host["refused"], json!([]));
+    let text = fs::read_to_string(lab::source().join("agent/systemd/key.service.in"))
+        .expect("a file of ours")
+        .replace("/usr/local/bin/keys-agent", PROGRAM);
+    for (key, unit) in [
+        ("token", "token-key.service"),
+        ("web/tls+key", "web-tls\\x2bkey-key.service"),
+    ] {
+        let text = text.replace("@KEY@", key) + "\n[Unit]\nX-RestartIfChanged=false\n";
+        assert_eq!(host["units"][unit]["text"], text, "{key}");
+    }
+    let landed = host["units"]["keys-landed.target"]["text"].as_str();
+    assert!(landed.is_some_and(|text| {
+        text.ends_with("Wants=token-key.service\nWants=web-tls\\x2bkey-key.service\n")
+    }));
+    let both = json!(["token-key.service", "web-tls\\x2bkey-key.service"]);
+    let one = json!(["web-tls\\x2bkey-key.service"]);
+    assert_eq!(
+        host["services"],
+        json!({
+            "web": { "after": both, "requires": both, "wantedBy": both },
+            "mail@1": { "after": one, "requires": one, "wantedBy": one },
+        })
+    );
+    assert_eq!(
+        known("units"),
+        json!({ "format": 1, "keys": [
+            { "name": "token", "units": [
+                { "how": "reload", "unit": "mail@1.service" },
+                { "how": "start", "unit": "once.service" },
+                { "how": "stop", "unit": "web.service" },
+                { "how": "SIGUSR2", "unit": "haproxy.service" },
+            ] },
+            { "name": "web/tls+key", "units": [{ "how": "restart", "unit": "proxy.service" }] },
+        ] })
+    );
+}
+
+/// Returns what the agent of a fixture's host knows of its keys.
+fn known(name: &str) -> Value {
+    let text = fixture(name)["etc"]["keys/host.json"]["text"].as_str();
+    serde_json::from_str(text.expect("a text")).expect("Nix writes JSON")
+}
+
+/// A service as `neededBy` makes it.
+const DEPENDENT: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+
+#[test]
+fn what_needs_keys_starts_with_the_last_of_them() {
+    let host = Host::boot("pigeon", Release::Trixie);
+    install(&host, "units");
+    // As on NixOS, where it is a link into the store.
+    host.inside()
+        .write("/nix/store/host.json", known("units").to_string(), 0o444);
+    let web = &fixture("units")["services"]["web"];
+    let listed = |field: &str| {
+        let units = web[field].as_array().expect("a list").iter();
+        let units: Vec<&str> = units.filter_map(Value::as_str).collect();
+        units.join(" ")
+    };
+    let unit = format!(
+        "[Unit]\nAfter={}\nRequires={}\n{DEPENDENT}[Install]\nWantedBy={}\n",
+        listed("after"),
+        listed("requires"),
+        listed("wantedBy")
+    );
+    host.inside()
+        .write("/etc/systemd/system/web.service", unit, 0o644);
+    let _linked = host
+        .run("mkdir -p /etc/keys && ln -s /nix/store/host.json /etc/keys/host.json && systemctl enable web.service")
+        .succeeded();
+    let operator = Operator::of_host(&host);
+    operator.write("value", "1");
+    operator.manifest(
+        "id = \"lab\"\n[hosts.pigeon.keys.token]\nsource = { file = \"value\" }\n\
+         [hosts.pigeon.keys.\"web/tls+key\"]\nsource = { file = \"value\" }\n",
+    );
+    let _one = operator.send("--key token").succeeded();
+    assert_eq!(host.property("token-key.service", "ActiveState"), "active");
+    assert_eq!(host.property("web.service", "ActiveState"), "inactive");
+    let _both = operator.send("").succeeded();
+    wait_for("web.service to be active", LIMIT, || {
+        (host.property("web.service", "ActiveState") == "active").then_some(())
+    });
+    assert!(
+        host.run("readlink /etc/keys/host.json").succeeded().text() == "/nix/store/host.json\n"
+    );
 }
 
 const REFERENCE: &str = "docs/nixos-options.md";

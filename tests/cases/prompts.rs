@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use keys_tests::{Operator, Ran, Sshd, lab};
+use keys_tests::{Operator, Ran, Sshd, lab, scaled};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Gives the key `x` to the hosts that this operator knows, from what is typed.
 fn prompting(operator: &Operator) {
@@ -87,36 +89,99 @@ fn without_a_terminal_nothing_is_asked() {
         .said("a question is wanted");
 }
 
-/// The terminal shows the question and nothing of the answer, which is typed when the question is there.
+/// A run on a terminal of its own, which is talked to as a person would: after reading.
+struct Talk {
+    script: Child,
+    typed: ChildStdin,
+    shown: ChildStdout,
+    seen: String,
+}
+
+impl Talk {
+    fn of(operator: &Operator, line: &str) -> Self {
+        let mut command = Command::new("script");
+        command.args(["-qefc", line, "/dev/null"]);
+        command.current_dir(operator.path(""));
+        command.env("HOME", operator.home()).env("SHELL", "/bin/sh");
+        command.env("KEYS", lab::binary("keys"));
+        let mut script = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (typed, shown) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        Self {
+            script,
+            typed,
+            shown,
+            seen: String::new(),
+        }
+    }
+
+    fn read_until(&mut self, text: &str) {
+        let mut byte = [0];
+        while !self.seen.ends_with(text) {
+            assert_eq!(self.shown.read(&mut byte).unwrap(), 1, "{}", self.seen);
+            self.seen.push(byte[0].into());
+        }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.typed.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Returns all that the terminal showed.
+    fn end(mut self) -> String {
+        let mut rest = Vec::new();
+        self.shown.read_to_end(&mut rest).unwrap();
+        drop(self.typed);
+        assert!(self.script.wait().unwrap().success(), "{}", self.seen);
+        self.seen + &String::from_utf8_lossy(&rest)
+    }
+}
+
+/// The terminal shows the question and nothing of the answer, which is typed the moment the question is there.
 #[test]
 fn what_is_typed_is_not_shown() {
     let operator = Operator::new();
     prompting(&operator);
-    let line = format!("{} get x >out", lab::binary("keys").display());
-    let mut command = Command::new("script");
-    command
-        .args(["-qefc", &line, "/dev/null"])
-        .current_dir(operator.path(""));
-    command.env("HOME", operator.home()).env("SHELL", "/bin/sh");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut seen = Vec::new();
-    let mut byte = [0];
-    while !seen.ends_with(b"backup: ") && stdout.read(&mut byte).unwrap() > 0 {
-        seen.push(byte[0]);
+    for _ in 0..scaled(20) {
+        let mut talk = Talk::of(&operator, "\"$KEYS\" get x >out");
+        talk.read_until("backup: ");
+        talk.type_in("hunter2\n");
+        let seen = talk.end();
+        assert_eq!(fs::read(operator.path("out")).unwrap(), b"hunter2");
+        assert!(!seen.contains("hunter2"), "{seen}");
     }
-    stdin.write_all(b"hunter2\n").unwrap();
-    stdout.read_to_end(&mut seen).unwrap();
-    drop(stdin);
-    assert!(child.wait().unwrap().success());
-    assert_eq!(fs::read(operator.path("out")).unwrap(), b"hunter2");
-    assert!(
-        !String::from_utf8_lossy(&seen).contains("hunter2"),
-        "{}",
-        String::from_utf8_lossy(&seen)
-    );
+}
+
+/// However a question ends, what is typed next is shown again.
+#[test]
+fn the_terminal_is_left_as_it_was() {
+    let operator = Operator::new();
+    prompting(&operator);
+    let line = "sh -c 'echo pid $$.; exec \"$KEYS\" get x >out'; echo ended $?; stty -a";
+    for (how, ended) in [
+        ("hunter2\n", "ended 0"),
+        ("\x03", "ended 130"),
+        ("\x04", "ended 6"),
+        ("SIGTERM", "ended 143"),
+    ] {
+        let mut talk = Talk::of(&operator, line);
+        talk.read_until(".");
+        let pid = talk.seen.trim_start_matches("pid ").trim_end_matches('.');
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        talk.read_until("backup: ");
+        if how == "SIGTERM" {
+            kill(pid, Signal::SIGTERM).unwrap();
+        } else {
+            talk.type_in(how);
+        }
+        let seen = talk.end();
+        assert!(seen.contains(ended), "{how:?}: {seen}");
+        for setting in ["icanon", "isig", "echo", "echonl"] {
+            let off = seen.contains(&format!(" -{setting} "));
+            assert_eq!(off, setting == "echonl", "{setting}, {how:?}: {seen}");
+        }
+    }
 }

@@ -374,6 +374,7 @@ fn hello((protocol_min, protocol_max): (u32, u32), requires: &str) -> Hello {
         protocol_min,
         protocol_max,
         requires: requires.into(),
+        features: String::new(),
         agent: "9.9".into(),
         host_id: None,
         host_keys: String::new(),

@@ -132,6 +132,7 @@ fn hello() -> Vec<u8> {
         protocol_min: 1,
         protocol_max: 1,
         requires: String::new(),
+        features: String::new(),
         agent: text(),
         host_id: None,
         host_keys: text(),

@@ -49,6 +49,8 @@ let
       users = config.users.users;
       groups = builtins.attrNames config.users.groups;
       sudo = config.security.sudo.extraConfig;
+      etc = config.environment.etc;
+      services = config.systemd.services;
       packages = map toString config.environment.systemPackages;
       uses = config.lab.uses;
     };

@@ -5,6 +5,10 @@ let
     type = lib.types.attrsOf lib.types.anything;
     default = { };
   };
+  units = lib.mkOption {
+    type = lib.types.listOf lib.types.str;
+    default = [ ];
+  };
   text = lib.mkOption {
     type = lib.types.lines;
     default = "";
@@ -21,6 +25,7 @@ in
       default = [ ];
     };
     boot.specialFileSystems = any;
+    environment.etc = any;
     environment.systemPackages = lib.mkOption {
       type = lib.types.listOf lib.types.package;
       default = [ ];
@@ -32,7 +37,18 @@ in
       default = [ ];
     };
     system.activationScripts = any;
-    systemd.services = any;
+    systemd.services = lib.mkOption {
+      type = lib.types.attrsOf (
+        lib.types.submodule {
+          options = {
+            after = units;
+            requires = units;
+            wantedBy = units;
+          };
+        }
+      );
+      default = { };
+    };
     systemd.tmpfiles.settings = any;
     systemd.units = any;
     users.groups = any;

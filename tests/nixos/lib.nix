@@ -208,7 +208,16 @@ let
       merge = _: concatStringsSep "\n";
     };
     strMatching = pattern: simple "string matching the pattern ${pattern}" (value: isString value && builtins.match pattern value != null);
-    enum = values: simple "one of ${concatMapStringsSep ", " builtins.toJSON values}" (value: elem value values) // { compound = true; };
+    enum =
+      values:
+      let
+        isOne = length values == 1;
+        shown = concatMapStringsSep ", " builtins.toJSON values;
+      in
+      simple (if isOne then "value ${shown} (singular enum)" else "one of ${shown}") (value: elem value values)
+      // {
+        compound = !isOne;
+      };
     either = left: right: simple "${part left} or ${part right}" (value: left.check value || right.check value) // { compound = true; };
     nullOr =
       type:

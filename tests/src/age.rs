@@ -18,9 +18,22 @@ impl Age {
     /// Makes a new X25519 identity.
     #[must_use]
     pub fn new_identity() -> Self {
+        Self::made(&[])
+    }
+
+    /// Makes a new post-quantum identity.
+    #[must_use]
+    pub fn new_post_quantum() -> Self {
+        Self::made(&["-pq"])
+    }
+
+    fn made(words: &[&str]) -> Self {
         let folder = TempDir::new_in(lab::folder()).expect("the lab's folder can be written");
         let mut command = Command::new(lab::peer("age-keygen"));
-        command.arg("-o").arg(folder.path().join("identity"));
+        command
+            .args(words)
+            .arg("-o")
+            .arg(folder.path().join("identity"));
         let made = Ran::of(command, b"").succeeded();
         let recipient = made
             .stderr
@@ -55,6 +68,21 @@ impl Age {
         let mut command = Command::new(lab::peer("age"));
         command.args(words).args(["-r", &self.recipient]);
         Ran::of(command, bytes).succeeded().stdout
+    }
+
+    /// Encrypts bytes to a passphrase, with further words for age such as `--armor`.
+    #[must_use]
+    pub fn lock(passphrase: &str, bytes: &[u8], words: &str) -> Vec<u8> {
+        let folder = TempDir::new_in(lab::folder()).expect("the lab's folder can be written");
+        fs::write(folder.path().join("plain"), bytes).expect("the lab's folder can be written");
+        // age asks twice, on the terminal.
+        let line = format!("{} -p {words} -o locked plain", lab::peer("age").display());
+        let mut command = Command::new("script");
+        command.args(["-qefc", &line, "/dev/null"]);
+        command.env("SHELL", "/bin/sh").current_dir(folder.path());
+        let typed = format!("{passphrase}\n{passphrase}\n");
+        let _locked = Ran::of(command, typed.as_bytes()).succeeded();
+        fs::read(folder.path().join("locked")).expect("age wrote it")
     }
 
     /// Decrypts a file with age itself.

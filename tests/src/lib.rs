@@ -19,7 +19,9 @@
 )]
 
 mod age;
+mod chaos;
 mod ended;
+mod gpg;
 mod host;
 mod http;
 mod inside;
@@ -35,6 +37,7 @@ mod scale;
 mod served;
 mod session;
 mod sops;
+mod sopsd;
 mod sshd;
 mod strace;
 mod tap;
@@ -45,7 +48,9 @@ mod vault;
 mod wait;
 
 pub use age::Age;
+pub use chaos::{Chaos, Fault};
 pub use ended::{Ended, Report};
+pub use gpg::Gpg;
 pub use host::Host;
 pub use inside::Inside;
 pub use nixos::Nix;
@@ -58,11 +63,12 @@ pub use release::Release;
 pub use scale::scaled;
 pub use session::Session;
 pub use sops::Sops;
+pub use sopsd::{Leaf, Opened, Sealed, Sopsd};
 pub use sshd::{Folder, Sshd};
 pub use strace::{Call, Strace};
 pub use tap::Tap;
 pub use telling::{Telling, Told};
 pub use tree::Tree;
 pub use up::Up;
-pub use vault::{KvVersion, Vault};
+pub use vault::{KvVersion, Vault, vault_manifest};
 pub use wait::{LIMIT, wait_for, within};

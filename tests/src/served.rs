@@ -13,6 +13,8 @@ for unit in lab-*.service; do
 done
 rm -rf /run/lab /run/systemd/system/lab-* /etc/systemd/system/keys-agent.*.d
 sed -i 's/^.*command="[^"]*" //' /root/.ssh/authorized_keys
+systemctl stop '*-key.service'
+rm -f /etc/keys/host.json
 systemctl daemon-reload
 systemctl reset-failed
 systemctl start dbus.socket

@@ -30,7 +30,7 @@ pub struct Told {
 
 impl<'a> Telling<'a> {
     /// Makes one. The unit of a case `web` stands for a key `web` that restarts `lab-web.service`, and `reload:web` for
-    /// one that reloads it; `a.service` is the unit itself.
+    /// one that reloads it; `a.service` is the unit itself, and `a*.service` a pattern.
     #[must_use]
     pub fn of(host: &'a Host, units: &[&str]) -> Self {
         let operator = Operator::of_host(host);
@@ -41,9 +41,10 @@ impl<'a> Telling<'a> {
                 whole if whole.contains('.') => whole.to_owned(),
                 short => format!("lab-{short}.service"),
             };
+            let key = unit.replace(['*', '?', '[', ']', '!'], "_");
             let _infallible = write!(
                 text,
-                "[keys.\"{unit}\"]\nhosts = [\"pigeon\"]\nsource = {{ command = [\"cat\", \"value\"] }}\n\
+                "[keys.\"{key}\"]\nhosts = [\"pigeon\"]\nsource = {{ command = [\"cat\", \"value\"] }}\n\
                  {how}_units = [\"{name}\"]\n"
             );
         }

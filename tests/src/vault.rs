@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, ask};
-use crate::{lab, wait_for};
+use crate::{Operator, lab, wait_for};
 
 /// The two versions of the KV engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,32 @@ impl Vault {
         &self.address
     }
 
+    /// Returns the line of `[vault]` that leads here.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("address = \"{}\"", self.address)
+    }
+
+    /// Returns the key share that unseals it.
+    #[must_use]
+    pub fn unseal_key(&self) -> &str {
+        &self.unseal_key
+    }
+
+    /// Returns whether it takes this token.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        let body = json!({"token": token});
+        self.ask("POST", "auth/token/lookup", &body).status == 200
+    }
+
+    /// Returns how many tokens there are.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        let found = self.api("LIST", "auth/token/accessors", &Value::Null);
+        found["data"]["keys"].as_array().map_or(0, Vec::len)
+    }
+
     /// Returns the token that may do everything.
     #[must_use]
     pub fn root_token(&self) -> &str {
@@ -110,6 +136,17 @@ impl Vault {
             &self.root_token,
             body,
         )
+    }
+
+    /// Writes an empty object to `path` as root, and returns the token that the answer is wrapped in for `ttl`.
+    #[must_use]
+    pub fn wrapped(&self, path: &str, ttl: &str) -> String {
+        let address = self.address.trim_start_matches("http://");
+        let line = ("POST", &*format!("/v1/{path}"));
+        // One more line of the head, after the token's.
+        let token = format!("{}\r\nX-Vault-Wrap-TTL: {ttl}", self.root_token);
+        let answer = ask(address, line, &token, &json!({"a": "b"}));
+        text(&answer.body["wrap_info"]["token"])
     }
 
     /// Mounts a KV engine and waits until it answers: version 2 takes a second.
@@ -195,6 +232,18 @@ impl Vault {
         let body = json!({"type": "file", "options": {"file_path": path}});
         self.api("PUT", "sys/audit/file", &body);
     }
+}
+
+/// Writes a manifest of an operator: these lines in `[vault]`, the host pigeon, and a key of it from each source.
+pub fn vault_manifest(operator: &Operator, vault: &str, sources: &[(&str, &str)]) {
+    let keys: Vec<String> = sources
+        .iter()
+        .map(|(name, source)| format!("[keys.{name}]\nhosts = [\"pigeon\"]\nsource = {source}\n"))
+        .collect();
+    operator.manifest(&format!(
+        "id = \"lab\"\n[vault]\n{vault}\n[hosts.pigeon]\n{}",
+        keys.concat()
+    ));
 }
 
 impl Drop for Vault {

@@ -9,7 +9,9 @@
 mod access;
 mod digest;
 mod error;
+mod feature;
 mod frame;
+mod how;
 pub mod limits;
 mod message;
 mod name;
@@ -22,9 +24,11 @@ mod wire;
 pub use access::{Mode, Principal};
 pub use digest::{Digest, KeyedHash};
 pub use error::{NameError, WireError};
+pub use feature::{Feature, Features};
 pub use frame::{Frame, Kind, Message};
+pub use how::{How, Signal};
 pub use message::{
-    Action, Commit, Have, Hello, How, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
+    Action, Commit, Have, Hello, Key, Manifest, Need, Needs, Purpose, Scope, Stray, Tell,
 };
 pub use name::{Conflict, KeyName};
 pub use result::{
@@ -32,7 +36,7 @@ pub use result::{
 };
 pub use secret::Secret;
 pub use text::printable;
-pub use unit::UnitName;
+pub use unit::{UnitName, UnitPattern};
 pub use wire::{MAGIC, Wire};
 
 /// The protocol version this crate speaks.

@@ -12,6 +12,8 @@ pub const NAME: usize = 255;
 pub const KEYS: u32 = 20_000;
 /// The most units one key may tell.
 pub const UNITS_PER_KEY: u32 = 64;
+/// The most units one pattern may stand for.
+pub const UNITS_PER_GLOB: usize = 256;
 /// The largest key, in bytes.
 pub const KEY_BYTES: u64 = 64 << 20;
 /// The largest push, in bytes.

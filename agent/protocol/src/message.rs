@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{Digest, KeyName, Kind, Message, Mode, Principal, UnitName};
+use crate::{Digest, How, KeyName, Kind, Message, Mode, Principal, UnitPattern};
 
 message!(Hello, Have, Stray, Manifest, Key, Tell, Needs, Need, Commit);
 
@@ -17,6 +17,9 @@ pub struct Hello {
     /// Features the pusher must know, separated by spaces; one it does not know is a refusal.
     #[serde(default)]
     pub requires: String,
+    /// Features it has, separated by spaces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub features: String,
     /// The agent's version.
     pub agent: String,
     /// SHA-256 of the host's ed25519 public key blob, if it has one.
@@ -171,21 +174,11 @@ pub struct Key {
     pub units: u32,
 }
 
-/// How a unit is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum How {
-    /// Reloaded if it runs and can; restarted if it runs and cannot.
-    Reload,
-    /// Restarted if it runs. Wins where one unit is to be both.
-    Restart,
-}
-
-/// A unit to tell when the key before this frame is new or changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A unit to tell when the key before this frame comes, changes or goes, or a pattern of such units.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tell {
     /// The unit.
-    pub unit: UnitName,
+    pub unit: UnitPattern,
     /// How.
     pub how: How,
 }

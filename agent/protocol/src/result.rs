@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{KeyName, Kind, Message, UnitName};
+use crate::{Feature, Features, KeyName, Kind, Message, UnitPattern};
 
 message!(KeyResult, UnitResult, Progress, Done, Refusal);
 
@@ -51,9 +51,17 @@ pub enum UnitOutcome {
     Restarted,
     /// It was reloaded, or would be.
     Reloaded,
+    /// It was started, or would be.
+    Started,
+    /// It was stopped, or would be.
+    Stopped,
+    /// It was sent a signal, or would be.
+    Signalled,
+    /// It runs already, so there was nothing to start.
+    Running,
     /// It does not run, so there was nothing to tell.
     NotRunning,
-    /// It is still restarting; systemd goes on without us.
+    /// It is still restarting, or whatever it was told to do; systemd goes on without us.
     StillRestarting,
     /// It could not be told, or did not come up again.
     Failed,
@@ -62,13 +70,24 @@ pub enum UnitOutcome {
 /// What became of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitResult {
-    /// The unit.
-    pub unit: UnitName,
+    /// The unit; a pattern where that as a whole is meant.
+    pub unit: UnitPattern,
     /// What became of it.
     pub outcome: UnitOutcome,
     /// Why it failed, or empty.
     #[serde(default)]
     pub detail: String,
+}
+
+impl UnitResult {
+    /// Returns whether a peer with these features can read it.
+    #[must_use]
+    pub fn is_known_to(&self, features: &Features) -> bool {
+        use UnitOutcome::{Running, Signalled, Started, Stopped};
+        let is_action = matches!(self.outcome, Started | Stopped | Signalled | Running);
+        (!self.unit.is_glob() || features.has(Feature::UnitGlobs))
+            && (!is_action || features.has(Feature::UnitActions))
+    }
 }
 
 /// The keys are committed and units are still restarting.

@@ -32,6 +32,14 @@ impl Secret {
         Self(Zeroizing::new(Vec::with_capacity(capacity)))
     }
 
+    /// Copies `bytes`, into room of their size.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut secret = Self::with_capacity(bytes.len());
+        secret.push(bytes);
+        secret
+    }
+
     /// Reads to the end of `reader`, or fails with `FileTooLarge` past `limit`.
     ///
     /// # Errors
@@ -45,24 +53,23 @@ impl Secret {
     /// # Errors
     /// When reading fails, or more than `limit` bytes come.
     pub fn read_sized(reader: &mut impl Read, expected: usize, limit: u64) -> io::Result<Self> {
-        let mut secret = Self::with_capacity(expected + 1);
+        // One byte more: the end is seen without growing. Each byte of room is made once, however little a read gives.
+        let mut secret = Self::new(vec![0; expected + 1]);
+        let mut filled = 0;
         loop {
-            if secret.0.len() == secret.0.capacity() {
-                secret.grow(secret.0.capacity() * 2);
+            if filled == secret.0.len() {
+                secret.grow(filled * 2);
+                secret.0.resize(filled * 2, 0);
             }
-            let start = secret.0.len();
-            let room = secret.0.capacity();
-            secret.0.resize(room, 0);
-            let read = match reader.read(&mut secret.0[start..]) {
+            filled += match reader.read(&mut secret.0[filled..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
                 Ok(0) => {
-                    secret.0.truncate(start);
+                    secret.0.truncate(filled);
                     return Ok(secret);
                 }
                 other => other?,
             };
-            secret.0.truncate(start + read);
-            if secret.0.len() as u64 > limit {
+            if filled as u64 > limit {
                 return Err(io::Error::new(
                     io::ErrorKind::FileTooLarge,
                     format!("more than {limit} bytes"),

@@ -6,10 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::cipher::DataKey;
 use crate::error::{Error, line_after};
-use crate::metadata::{Metadata, WrappedKey};
+use crate::metadata::Metadata;
 use crate::plain::Plain;
 use crate::tree::{Entry, Leaf, Map, Node};
 use crate::unlock::Unlock;
+use crate::wrapped::WrappedKey;
 use crate::{Format, decrypt, dotenv, flat, ini, json, limits, yaml};
 
 /// The name of the metadata.

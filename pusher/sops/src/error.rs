@@ -42,6 +42,9 @@ pub enum Error {
     /// The `sops` block is not as sops writes it.
     #[error("sops metadata: {0}")]
     Metadata(String),
+    /// The `.sops.yaml` cannot be read, or has no rule for the file.
+    #[error(".sops.yaml: {0}")]
+    Config(String),
     /// No data key could be had; names every recipient that was tried and says why it did not serve.
     #[error("no data key: {0}")]
     NoDataKey(String),

@@ -40,6 +40,8 @@
 //! `null`, of comments, and of maps and lists other than as JSON.
 
 mod cipher;
+mod compare;
+mod config;
 mod decrypt;
 mod document;
 mod dotenv;
@@ -52,19 +54,25 @@ pub mod limits;
 mod metadata;
 mod number;
 mod plain;
+mod recipient;
 mod render;
 mod rule;
 mod shamir;
 mod timestamp;
 mod tree;
 mod unlock;
+mod wrapped;
 mod yaml;
 
 pub use cipher::DataKey;
+pub use compare::Comparison;
+pub use config::{Config, CreationRule};
 pub use document::Document;
 pub use error::Error;
 pub use format::Format;
-pub use metadata::{KeyGroup, Metadata, WrappedKey};
+pub use metadata::{KeyGroup, Metadata};
 pub use plain::{Plain, Value};
+pub use recipient::Recipient;
 pub use tree::Kind;
 pub use unlock::Unlock;
+pub use wrapped::WrappedKey;

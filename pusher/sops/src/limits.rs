@@ -12,3 +12,5 @@ pub const NODES: usize = 100_000;
 pub const PATH: usize = 16 << 10;
 /// The most key groups, which is what one byte of a Shamir share can count.
 pub const GROUPS: usize = 255;
+/// The largest `.sops.yaml`, in bytes.
+pub const CONFIG_BYTES: usize = 1 << 20;

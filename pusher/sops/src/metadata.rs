@@ -1,13 +1,12 @@
 //! The `sops` block: who can unwrap the data key, which values are encrypted, and the MAC.
 
-use std::fmt;
-
 use crate::Error;
-use crate::error::shown;
+use crate::config::kms_name;
 use crate::limits;
 use crate::rule::Rule;
 use crate::timestamp::Timestamp;
 use crate::tree::{Kind, Map, Node};
+use crate::wrapped::WrappedKey;
 
 /// What a document says about itself. Nothing here but `lastmodified` and the MAC is authenticated.
 #[derive(Debug)]
@@ -24,74 +23,8 @@ pub struct Metadata {
 /// The recipients of one group, in the order to try them: any one unwraps the group's share.
 pub type KeyGroup = Vec<WrappedKey>;
 
-/// The data key, or a share of it, as encrypted to one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WrappedKey {
-    /// By age: an armored file.
-    Age {
-        /// The recipient as text: `age1…`, `ssh-ed25519 …`.
-        recipient: String,
-        /// The armored age file.
-        enc: String,
-    },
-    /// By `gpg`: an armored message.
-    Pgp {
-        /// The fingerprint of the key.
-        fingerprint: String,
-        /// The armored message.
-        enc: String,
-    },
-    /// By the transit engine of Vault or OpenBao.
-    Vault {
-        /// The address the file names. A file that someone planted can name any: send no token there because of it.
-        address: String,
-        /// The path of the engine.
-        engine_path: String,
-        /// The name of the key in it.
-        key_name: String,
-        /// The ciphertext, `vault:v1:…`.
-        enc: String,
-    },
-    /// By a service that this crate only names.
-    Unsupported {
-        /// The name of its list: `kms`, `gcp_kms`, `hckms`, `azure_kv`.
-        service: &'static str,
-        /// The name of the key there.
-        name: String,
-    },
-}
-
-impl fmt::Display for WrappedKey {
-    /// Writes kind and name of the recipient, as messages have it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Age { recipient, .. } => write!(f, "age {}", shown(recipient)),
-            Self::Pgp { fingerprint, .. } => write!(f, "pgp {}", shown(fingerprint)),
-            Self::Vault {
-                address,
-                engine_path,
-                key_name,
-                ..
-            } => write!(
-                f,
-                "hc_vault {} {}/{}",
-                shown(address),
-                shown(engine_path),
-                shown(key_name)
-            ),
-            Self::Unsupported { service, name } => write!(f, "{service} {}", shown(name)),
-        }
-    }
-}
-
-/// The lists of services that are named only, with the field that names a key.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    ("kms", "arn"),
-    ("gcp_kms", "resource_id"),
-    ("hckms", "key_id"),
-    ("azure_kv", "name"),
-];
+/// The lists of services that are named only.
+const UNSUPPORTED: [&str; 4] = ["kms", "gcp_kms", "hckms", "azure_kv"];
 
 /// The six settings of which a document has at most one.
 const RULES: [&str; 6] = [
@@ -252,14 +185,49 @@ impl Block<'_> {
                 enc: key.text("enc")?,
             });
         }
-        for (service, name) in UNSUPPORTED {
+        for service in UNSUPPORTED {
             for key in self.list(service)? {
                 key.created()?;
-                let name = key.text(name)?;
+                let name = key.name(service)?;
                 keys.push(WrappedKey::Unsupported { service, name });
             }
         }
         Ok(keys)
+    }
+
+    /// Returns the name of a key as sops prints it.
+    fn name(&self, service: &str) -> Result<String, Error> {
+        match service {
+            "kms" => {
+                let (arn, role) = (self.text("arn")?, self.text("role")?);
+                let separator = if role.is_empty() { "" } else { "+" };
+                let context = self.pairs("context")?;
+                let arn = format!("{arn}{separator}{role}");
+                Ok(kms_name(&arn, &context, &self.text("aws_profile")?))
+            }
+            "azure_kv" => Ok(format!(
+                "{}/keys/{}/{}",
+                self.text("vault_url")?,
+                self.text("name")?,
+                self.text("version")?
+            )),
+            "gcp_kms" => self.text("resource_id"),
+            _ => self.text("key_id"),
+        }
+    }
+
+    /// Returns a map of texts as `name:value,name:value`, sorted.
+    fn pairs(&self, name: &str) -> Result<String, Error> {
+        let map = match self.0.get(name) {
+            Some(Node::Map(map)) => Block(map),
+            _ => return Ok(String::new()),
+        };
+        let mut pairs = Vec::new();
+        for (name, _) in map.0.fields() {
+            pairs.push(format!("{name}:{}", map.text(name)?));
+        }
+        pairs.sort();
+        Ok(pairs.join(","))
     }
 
     /// Checks the date of a key, as sops does, though nothing uses it.

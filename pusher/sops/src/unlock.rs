@@ -5,7 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::cipher::DataKey;
-use crate::metadata::{KeyGroup, Metadata, WrappedKey};
+use crate::metadata::{KeyGroup, Metadata};
+use crate::wrapped::WrappedKey;
 use crate::{Error, shamir};
 
 /// The length of a data key; a share has one byte more.

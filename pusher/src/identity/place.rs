@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::resolve::{Settings, file};
 
 /// The largest identity file.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// A place where identities may be.
 pub(super) enum Place {
@@ -24,8 +24,6 @@ pub(super) enum Place {
     Usual(PathBuf),
     /// The text of a variable.
     Variable(&'static str, OsString),
-    /// Something that we do not use yet.
-    Unused(&'static str),
 }
 
 /// Returns the places in the order in which they are tried: the manifest, then where SOPS looks.
@@ -36,25 +34,31 @@ pub(super) fn usual(settings: &Settings) -> Vec<Place> {
         .iter()
         .map(|file| Place::Named(settings.path(file)))
         .collect();
-    let named =
-        |name| variable(name).map(|file| Place::Pointed(name, settings.path(PathBuf::from(file))));
     places.extend(variable("SOPS_AGE_KEY").map(|text| Place::Variable("SOPS_AGE_KEY", text)));
-    places.extend(named("SOPS_AGE_KEY_FILE"));
-    for name in ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"] {
-        places.extend(variable(name).map(|_| Place::Unused(name)));
+    for name in ["SOPS_AGE_KEY_FILE", "SOPS_AGE_SSH_PRIVATE_KEY_FILE"] {
+        places.extend(variable(name).map(|file| Place::Pointed(name, file.into())));
     }
-    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let home = std::env::home_dir();
-    let config = config.or_else(|| Some(home.as_ref()?.join(".config")));
+    let config = match variable("XDG_CONFIG_HOME").map(PathBuf::from) {
+        // As the XDG specification has it: a relative one counts for nothing.
+        Some(config) => config.is_absolute().then_some(config),
+        None => home.as_ref().map(|home| home.join(".config")),
+    };
     places.extend(config.map(|config| Place::Usual(config.join("sops/age/keys.txt"))));
-    match (named("SOPS_AGE_SSH_PRIVATE_KEY_FILE"), home) {
-        (Some(place), _) => places.push(place),
-        (None, Some(home)) => places.extend(
-            ["id_ed25519", "id_rsa"].map(|name| Place::Usual(home.join(".ssh").join(name))),
-        ),
-        (None, None) => {}
+    for key in ["id_ed25519", "id_rsa"] {
+        places.extend(
+            home.as_ref()
+                .map(|home| Place::Usual(home.join(".ssh").join(key))),
+        );
     }
     places
+}
+
+/// Returns the variables that name a program which prints identities, each with its text.
+pub(super) fn programs() -> impl Iterator<Item = (&'static str, OsString)> {
+    ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"]
+        .into_iter()
+        .filter_map(|name| Some((name, variable(name)?)))
 }
 
 /// An empty variable is as good as none.
@@ -68,7 +72,7 @@ impl Place {
         match self {
             Self::Named(path) | Self::Usual(path) => short(path),
             Self::Pointed(name, path) => format!("{} ({name})", short(path)),
-            Self::Variable(name, _) | Self::Unused(name) => (*name).to_owned(),
+            Self::Variable(name, _) => (*name).to_owned(),
         }
     }
 
@@ -89,7 +93,6 @@ impl Place {
                 _ => read_private(&path, LARGEST).map(Some),
             },
             Self::Variable(_, text) => Ok(Some(Secret::new(text.into_vec()))),
-            Self::Unused(_) => Err(Failure::source("not supported yet")),
         }
     }
 }

@@ -3,8 +3,7 @@
 //! An ed25519 key opens both what is encrypted to `ssh-ed25519 …` and what is encrypted to the X25519 recipient that
 //! ssh-to-age makes of it.
 
-use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use age::{DecryptError, Identity};
 use age_core::format::{FileKey, Stanza};
@@ -18,11 +17,8 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::resolve::Terminal;
 
-use super::Opened;
-use super::keyfile::Found;
-
-/// How often a passphrase may be wrong.
-const ATTEMPTS: usize = 3;
+use super::found::{Found, Opened, Opening};
+use super::passphrase;
 
 /// Reads one private key in PEM, from the file that the user calls `name`.
 pub(super) fn parse(name: &str, pem: &[u8], terminal: &Terminal) -> Result<Found, Failure> {
@@ -40,7 +36,9 @@ pub(super) fn parse(name: &str, pem: &[u8], terminal: &Terminal) -> Result<Found
     let key = PrivateKey::from_openssh(pem)
         .map_err(|_| Failure::source("the ssh private key cannot be read"))?;
     if key.is_encrypted() {
-        found.locked.push(LockedKey::new(name, key, terminal)?);
+        let key = Arc::new(LockedKey::new(name, key, terminal)?);
+        found.native.push(Native(key.clone()));
+        found.converted.push(Converted(key));
     } else {
         found.open = open(&key)?;
     }
@@ -103,8 +101,7 @@ pub(super) struct LockedKey {
     /// The recipient that ssh-to-age makes of the public half, if it can.
     recipient: Option<String>,
     terminal: Terminal,
-    opened: OnceLock<Vec<Opened>>,
-    why_not: Mutex<Option<String>>,
+    opening: Opening,
 }
 
 impl LockedKey {
@@ -123,58 +120,36 @@ impl LockedKey {
             recipient,
             tag: BASE64_STANDARD_NO_PAD.encode(&Sha256::digest(public)[..4]),
             terminal: terminal.clone(),
-            opened: OnceLock::new(),
-            why_not: Mutex::default(),
+            opening: Opening::default(),
         })
     }
 
-    /// Returns why this key was not opened, if that was tried.
-    pub(super) fn why_not(&self) -> Option<String> {
-        let why_not = self.why_not.lock().unwrap_or_else(PoisonError::into_inner);
-        why_not.as_ref().map(|why| format!("{}: {why}", self.name))
+    /// Returns why this key was not used, if it was to be.
+    pub(super) fn not_used(&self) -> Option<String> {
+        let not_used = self.opening.not_used();
+        let why = not_used.first()?;
+        Some(format!("{}: {why}", self.name))
     }
 
-    fn identities(&self) -> &[Opened] {
-        self.opened.get_or_init(|| {
-            // Identities are asked by threads that may wait, never by a task.
-            let _terminal = self.terminal.blocking_lock();
-            let mut why_not = self.why_not.lock().unwrap_or_else(PoisonError::into_inner);
-            self.unlock().unwrap_or_else(|why| {
-                *why_not = Some(why);
-                Vec::new()
-            })
-        })
-    }
-
-    fn unlock(&self) -> Result<Vec<Opened>, String> {
-        for _ in 0..ATTEMPTS {
-            let question = format!("Passphrase for {} (nothing to go without it): ", self.name);
-            let passphrase = rpassword::prompt_password(question).map(Zeroizing::new);
-            let passphrase = passphrase.map_err(|error| why_unanswered(&error))?;
-            if passphrase.is_empty() {
-                return Err("its passphrase was not given".into());
-            }
+    fn unlock(&self) -> Result<Found, Failure> {
+        let key = passphrase::ask(&self.terminal, &self.name, |passphrase| {
             match self.key.decrypt(passphrase.as_bytes()) {
-                Ok(key) => return open(&key).map_err(|failure| failure.to_string()),
-                Err(ssh_key::Error::Crypto) => {}
-                Err(_) => return Err("its cipher is not supported".into()),
+                Ok(key) => Ok(Some(key)),
+                Err(ssh_key::Error::Crypto) => Ok(None),
+                Err(_) => Err("its cipher is not supported"),
             }
-        }
-        Err("the passphrase was wrong".into())
+        });
+        Ok(Found {
+            open: open(&key.map_err(Failure::source)?)?,
+            ..Found::default()
+        })
     }
 
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        self.identities()
-            .iter()
+        let found = self.opening.get(|| self.unlock());
+        found
+            .open()
             .find_map(|identity| identity.unwrap_stanza(stanza))
-    }
-}
-
-fn why_unanswered(error: &io::Error) -> &'static str {
-    match error.kind() {
-        // Ctrl-C, which rpassword has sent on as a signal, and Ctrl-D.
-        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => "its passphrase was not given",
-        _ => "it needs its passphrase, and there is no terminal",
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{KeyName, Mode, Principal, UnitName};
+use keys_protocol::{KeyName, Mode, Principal, Signal, UnitName, UnitPattern};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -27,6 +27,9 @@ pub(super) struct Document {
     pub(super) id: Option<String>,
     /// Where Vault or OpenBao is, and how to log in there.
     pub(super) vault: Option<VaultSettings>,
+    /// More Vaults by name, for `from` in a source; each says its `address` and `auth` itself.
+    #[serde(default)]
+    pub(super) vaults: BTreeMap<String, VaultSettings>,
     /// Which identities open age and sops files.
     pub(super) age: Option<AgeSettings>,
     /// How hosts are reached.
@@ -102,14 +105,36 @@ pub(super) struct KeyTable {
     pub(super) mode: Option<Mode>,
     /// Whether every user of the host may read it, which a mode like `"0444"` asks for. Without it: false.
     pub(super) public: Option<bool>,
-    /// Services that are restarted when it changes, if they run.
+    /// Services that are restarted when it changes, if they run: names, or patterns such as `web-*.service`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) restart_units: Vec<UnitName>,
+    pub(super) restart_units: Vec<UnitPattern>,
     /// Services that are reloaded when it changes, if they run; restarted, if they cannot reload.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
-    pub(super) reload_units: Vec<UnitName>,
+    pub(super) reload_units: Vec<UnitPattern>,
+    /// Services whose main process gets a signal when it changes, if they run: `{ "x.service" = "SIGHUP" }`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) signal_units: BTreeMap<UnitPattern, Signal>,
+    /// Services that are started when it comes or changes, if they do not run; names alone.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) start_units: Vec<UnitName>,
+    /// Services that are stopped when it is removed.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]
+    pub(super) stop_units: Vec<UnitPattern>,
+    /// What happens besides when it is replaced: `"restart-dependents"` restarts whatever is bound to its unit.
+    pub(super) on_change: Option<OnChange>,
+}
+
+/// What happens besides when a key is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnChange {
+    /// What is bound to its unit is restarted: by `Requires=`, `BindsTo=`, `Requisite=` or `PartOf=`.
+    RestartDependents,
 }
 
 /// An entry of `hosts`.

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use self::kept::Kept;
 use super::find;
+use crate::environment;
 use crate::failure::Failure;
 use crate::output::Doing;
-use crate::ssh;
 
 /// What makes one manifest of machines, for `--apply`.
 const NETWORK: &str = include_str!("../../../nixos-modules/network.nix");
@@ -123,7 +123,7 @@ async fn nix(folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
         .current_dir(folder)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    for name in ssh::secret_variables() {
+    for name in environment::ours() {
         command.env_remove(name);
     }
     let failed = |text: String| Failure::usage(format!("{}: {text}", folder.display()));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keys_protocol::{Conflict, How, KeyName, Mode, Principal, UnitName, limits};
+use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, limits};
 
-use super::document::{Document, HostTable, KeyTable, Place};
+use super::document::{Document, HostTable, KeyTable, OnChange, Place};
 use super::problem::Problem;
 use super::tree::Bare;
 use super::{Host, Key, Sudo, refer};
@@ -17,20 +17,21 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
     let mut placing = Placing::new(document);
     placing.bounded(document)?;
     for (name, table) in &document.keys {
-        placing
-            .shared(name, table)
+        refer::vaults(&table.source, document)
+            .and_then(|()| placing.shared(name, table))
             .map_err(|problem| problem.inside(name.as_str()).inside("keys"))?;
     }
     for (host, table) in &document.hosts {
         for (name, table) in &table.keys {
-            placing
-                .own(host, name, table)
+            refer::vaults(&table.source, document)
+                .and_then(|()| placing.own(host, name, table))
                 .map_err(|problem| at_host(problem, host, name))?;
         }
     }
     for host in placing.hosts.values_mut() {
         fits(host, document)?;
         refer::keys(host).map_err(|(name, problem)| of_key(problem, host, &name, document))?;
+        apart(host, document)?;
     }
     Ok(placing
         .hosts
@@ -200,28 +201,32 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
         group: table.group.clone().unwrap_or_else(Principal::root),
         mode,
         public,
-        tells: tells(table)?,
+        tells: tells(name, table)?,
     })
 }
 
-fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
-    let restart = table
-        .restart_units
-        .iter()
-        .map(|unit| (unit.clone(), How::Restart));
-    let mut tells: BTreeMap<UnitName, How> = restart.collect();
+fn tells(name: &KeyName, table: &KeyTable) -> Result<BTreeSet<Tell>, Problem> {
     for (index, unit) in table.reload_units.iter().enumerate() {
-        if tells.insert(unit.clone(), How::Reload) == Some(How::Restart) {
-            return Err(
-                Problem::new(format!("{unit} is in `restart_units` as well"))
-                    .hint(Some(
-                        "one of them is enough: what restarts need not reload".to_owned(),
-                    ))
-                    .inside(index)
-                    .inside("reload_units"),
-            );
+        if table.restart_units.contains(unit) {
+            let hint = "one of them is enough: what restarts need not reload";
+            let problem = Problem::new(format!("{unit} is in `restart_units` as well"));
+            let problem = problem.hint(Some(hint.to_owned())).inside(index);
+            return Err(problem.inside("reload_units"));
         }
     }
+    let lists = [
+        ("restart_units", &table.restart_units),
+        ("reload_units", &table.reload_units),
+    ];
+    for unit in table.signal_units.keys() {
+        if let Some((list, _)) = lists.iter().find(|(_, units)| units.contains(unit)) {
+            let hint = "one of them is enough: what restarts or reloads needs no signal";
+            let problem = Problem::new(format!("{unit} is in `{list}` as well")).of_name();
+            let problem = problem.hint(Some(hint.to_owned())).inside(unit.as_str());
+            return Err(problem.inside("signal_units"));
+        }
+    }
+    let tells: BTreeSet<Tell> = all_tells(name, table).collect();
     if tells.len() > limits::UNITS_PER_KEY as usize {
         let most = limits::UNITS_PER_KEY;
         return Err(Problem::new(format!(
@@ -230,6 +235,31 @@ fn tells(table: &KeyTable) -> Result<BTreeMap<UnitName, How>, Problem> {
         )));
     }
     Ok(tells)
+}
+
+fn all_tells(name: &KeyName, table: &KeyTable) -> impl Iterator<Item = Tell> {
+    let all = |units: &[UnitPattern], how| -> Vec<Tell> {
+        let units = units.iter().cloned();
+        units.map(|unit| Tell { unit, how }).collect()
+    };
+    let signals = table.signal_units.iter().map(|(unit, signal)| Tell {
+        unit: unit.clone(),
+        how: How::Signal(*signal),
+    });
+    let starts = table.start_units.iter().map(|unit| Tell {
+        unit: unit.clone().into(),
+        how: How::Start,
+    });
+    let restarts = all(&table.restart_units, How::Restart);
+    let reloads = all(&table.reload_units, How::Reload);
+    let stops = all(&table.stop_units, How::Stop);
+    // systemd restarts with a unit what is bound to it.
+    let own = table.on_change.map(|OnChange::RestartDependents| Tell {
+        unit: name.unit().into(),
+        how: How::Restart,
+    });
+    let lists = [restarts, reloads, stops].into_iter().flatten();
+    lists.chain(signals).chain(starts).chain(own)
 }
 
 /// Refuses two keys that cannot be on one host together.
@@ -242,6 +272,30 @@ fn fits(host: &Host, document: &Document) -> Result<(), Problem> {
     | Conflict::SameUnit(_, name, _)) = &conflict;
     let problem = Problem::new(format!("on {}: {conflict}", host.name)).of_name();
     Err(of_key(problem, host, name, document))
+}
+
+/// Refuses two keys that would share a value which can be used once.
+fn apart(host: &Host, document: &Document) -> Result<(), Problem> {
+    let mut takers = BTreeMap::new();
+    for key in host.keys.values() {
+        for source in key.source.volatile() {
+            let other = takers.insert(source, &key.name);
+            let problem = match other.filter(|other| **other != key.name) {
+                Some(other) => {
+                    let host = &host.name;
+                    let text =
+                        format!("on {host}: {other} takes the same {source}, and it is for one");
+                    Problem::new(text).of_name()
+                }
+                None if key.source.is_folder() => Problem::new(format!(
+                    "{source} is new each time, and no part of a folder"
+                )),
+                None => continue,
+            };
+            return Err(of_key(problem, host, &key.name, document));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a problem where the key stands: at its host, or by itself.

@@ -1,11 +1,13 @@
-//! Puts the sources of keys where sources name other keys of their host.
+//! Follows the names in sources: of other keys of their host, whose sources are put there, and of Vaults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keys_protocol::KeyName;
 
+use super::document::Document;
 use super::problem::Problem;
+use super::tree::Bare;
 use super::{Host, Key};
 use crate::source::Source;
 use crate::spelling::nearest;
@@ -43,6 +45,21 @@ pub(super) fn keys(host: &mut Host) -> Result<(), (KeyName, Problem)> {
         }
     }
     Ok(())
+}
+
+/// Refuses a key from a Vault that the manifest does not name.
+pub(super) fn vaults(source: &Source, document: &Document) -> Result<(), Problem> {
+    let named = source.vaults();
+    let unknown = |name: &&str| !document.vaults.contains_key(*name);
+    let Some(name) = named.into_iter().find(unknown) else {
+        return Ok(());
+    };
+    let meant = nearest(name, document.vaults.keys().map(String::as_str));
+    Err(
+        Problem::new(format!("no [vaults.{}] in this manifest", Bare(name)))
+            .hint(meant.map(|name| format!("did you mean `{name}`?")))
+            .inside("source"),
+    )
 }
 
 /// Refuses a folder where one value is wanted.

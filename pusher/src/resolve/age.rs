@@ -3,17 +3,19 @@
 mod write;
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor};
+use age::Identity;
 use keys_protocol::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::age_file::AgeFile;
 use crate::failure::Failure;
+use crate::identity::Passphrase;
 use crate::resolve::{Answers, Kind, LARGEST, Run, blocking, file};
 use crate::source::{Form, for_host, shown};
 
@@ -95,58 +97,39 @@ impl AgeSource {
             .metadata()
             .map_err(|e| Failure::source(e.to_string()))?
             .len();
+        self.decrypt_from(BufReader::new(file), size, run)
+    }
+
+    /// Decrypts what was read of the file.
+    fn decrypt_bytes(&self, file: &[u8], run: &Run) -> Result<Secret, Failure> {
+        self.decrypt_from(file, file.len() as u64, run)
+    }
+
+    /// Decrypts what `file` gives, of about this size.
+    fn decrypt_from(&self, file: impl BufRead, size: u64, run: &Run) -> Result<Secret, Failure> {
         if size > LARGEST_FILE {
             return Err(Failure::source(format!(
                 "larger than {} MiB",
                 LARGEST_FILE >> 20
             )));
         }
-        self.decrypt_from(BufReader::new(file), size, run)
-    }
-
-    /// Decrypts what `file` gives, of about this size.
-    fn decrypt_from(&self, file: impl BufRead, size: u64, run: &Run) -> Result<Secret, Failure> {
-        let decryptor =
-            Decryptor::new_buffered(ArmoredReader::new(file)).map_err(|e| explain(&e))?;
-        if decryptor.is_scrypt() {
-            return Err(Failure::source(
-                "encrypted to a passphrase: not supported yet",
-            ));
+        let expected = usize::try_from(size).unwrap_or_default();
+        let file = AgeFile::open(file)?;
+        if file.is_for_passphrase() {
+            let name = shown(&self.file);
+            let passphrase = Passphrase::new(&name, &run.terminal);
+            let identities = iter::once(&passphrase as &dyn Identity);
+            let secret = file.decrypt(identities, expected, LARGEST)?;
+            return secret.ok_or_else(|| Failure::source(passphrase.why_not()));
         }
         let keyring = run.keyrings.get(&self.identities, &run.settings)?;
-        let mut plain = decryptor
-            .decrypt(keyring.identities())
-            .map_err(|error| match error {
-                DecryptError::NoMatchingKeys => {
-                    Failure::source("no identity opens it").hint(keyring.advice())
-                }
-                error => explain(&error),
-            })?;
-        let expected = usize::try_from(size).unwrap_or_default();
-        Secret::read_sized(&mut plain, expected, LARGEST).map_err(|e| match e.kind() {
-            io::ErrorKind::FileTooLarge => {
-                Failure::source(format!("larger than {} MiB", LARGEST >> 20))
-            }
-            _ => Failure::source("damaged or cut off: its end is not authentic"),
-        })
+        let secret = file.decrypt(keyring.identities(), expected, LARGEST)?;
+        secret.ok_or_else(|| Failure::source("no identity opens it").hint(keyring.advice()))
     }
 }
 
 /// The largest file: the largest secret in armor, and a header.
 const LARGEST_FILE: u64 = 96 << 20;
-
-fn explain(error: &DecryptError) -> Failure {
-    Failure::source(match error {
-        DecryptError::InvalidHeader => "not an age file".to_owned(),
-        DecryptError::UnknownFormat => "an age format that is not known".to_owned(),
-        DecryptError::InvalidMac => "damaged: its header is not authentic".to_owned(),
-        DecryptError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            "not an age file, or cut off".to_owned()
-        }
-        DecryptError::Io(e) => format!("not an age file: {e}"),
-        _ => "damaged: it cannot be decrypted".to_owned(),
-    })
-}
 
 impl fmt::Display for AgeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,24 +1,23 @@
 //! What a program prints.
 
-mod child;
-
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keys_protocol::{Secret, printable};
+use keys_protocol::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::process::Command;
 
 use crate::failure::Failure;
-use crate::resolve::{Answers, Kind, Run, Settings};
+use crate::program::{self, OURS};
+use crate::resolve::child::{Group, Running};
+use crate::resolve::{Answers, Kind, LARGEST, Run, Settings, Terminal};
 use crate::source::{Form, for_host, shown};
-
-use child::Running;
 
 /// `["pass", "show", "x"]`, or a table.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +33,16 @@ pub(crate) struct CommandSource {
     trim: Trim,
     allow_empty: bool,
     prompts: bool,
+    owner: Owner,
+}
+
+/// Who wrote the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    /// The manifest: our own secrets are not in its environment.
+    Manifest,
+    /// The user, in a variable: it gets the environment as it is.
+    User,
 }
 
 /// What is taken off the end of what the program prints.
@@ -111,6 +120,7 @@ impl TryFrom<Form<Vec<String>, CommandTable>> for CommandSource {
             trim: table.trim,
             allow_empty: table.allow_empty,
             prompts: table.prompts,
+            owner: Owner::Manifest,
         })
     }
 }
@@ -140,18 +150,42 @@ impl Kind for CommandSource {
     }
 
     async fn ask(self, _: Vec<Self>, run: Arc<Run>) -> Answers {
-        let _terminal = if self.prompts {
-            Some(run.terminal.lock().await)
-        } else {
-            None
-        };
-        Ok(vec![self.output(&run.settings).await])
+        Ok(vec![self.output(&run.settings, &run.terminal).await])
     }
 }
 
 impl CommandSource {
+    /// Makes the command that the user named in a variable: it runs in `folder`, in the foreground, with `told` in its
+    /// environment.
+    pub(crate) fn of_user(
+        words: &[String],
+        folder: &str,
+        told: Option<(String, String)>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            argv: words.to_vec(),
+            env: told.into_iter().collect(),
+            cwd: folder.to_owned(),
+            timeout,
+            trim: Trim::None,
+            allow_empty: true,
+            prompts: true,
+            owner: Owner::User,
+        }
+    }
+
     /// Runs the command and returns what it printed.
-    pub(crate) async fn output(&self, settings: &Settings) -> Result<Secret, Failure> {
+    pub(crate) async fn output(
+        &self,
+        settings: &Settings,
+        terminal: &Terminal,
+    ) -> Result<Secret, Failure> {
+        let _terminal = if self.prompts {
+            Some(terminal.lock().await)
+        } else {
+            None
+        };
         let mut secret = self.run(settings).await.map_err(|f| f.at(self))?;
         if self.trim == Trim::Newline && secret.expose().ends_with(b"\n") {
             secret.truncate(secret.len() - 1);
@@ -164,10 +198,11 @@ impl CommandSource {
         Ok(secret)
     }
 
-    async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
+    /// Runs the command and returns what it printed, whatever that is.
+    pub(crate) async fn run(&self, settings: &Settings) -> Result<Secret, Failure> {
         let folder = settings.path(&self.cwd);
-        let mut running = Running::start(self, &folder)?;
-        match tokio::time::timeout(self.timeout, running.finish()).await {
+        let mut running = self.start(&folder)?;
+        match tokio::time::timeout(self.timeout, running.finish(&[], LARGEST)).await {
             Ok(Ok(secret)) => Ok(secret),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(
@@ -178,29 +213,34 @@ impl CommandSource {
         }
     }
 
+    fn start(&self, folder: &Path) -> Result<Running, Failure> {
+        let mut command = Command::new(self.program(folder)?);
+        command
+            .args(&self.argv[1..])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if self.owner == Owner::Manifest {
+            for name in OURS {
+                command.env_remove(name);
+            }
+        }
+        command.envs(&self.env);
+        if self.prompts {
+            return Running::spawn(command, Group::Foreground);
+        }
+        command.stderr(Stdio::piped());
+        Running::spawn(command, Group::Own)
+    }
+
     /// Returns the absolute path of the program. The current folder is never searched.
     fn program(&self, folder: &Path) -> Result<PathBuf, Failure> {
         let name = &self.argv[0];
         if name.contains('/') {
             return Ok(folder.join(name));
         }
-        in_path(name)
+        program::find(name)
     }
-}
-
-/// Returns the absolute path of a program of this name, as the absolute folders of PATH have it.
-pub(super) fn in_path(name: &str) -> Result<PathBuf, Failure> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&search)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|path| is_program(path))
-        .ok_or_else(|| Failure::source(format!("no program `{}` in PATH", printable(name, 80))))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
 impl fmt::Display for CommandSource {
@@ -220,7 +260,8 @@ mod tests {
             root: folder.path().to_owned(),
             ..Settings::default()
         };
-        match (table["c"].output(&settings).await, expected) {
+        let terminal = Terminal::default();
+        match (table["c"].output(&settings, &terminal).await, expected) {
             (Ok(secret), Ok(bytes)) => assert_eq!(secret.expose(), bytes, "{source}"),
             (Err(failure), Err(text)) => {
                 let hint = failure.advice().unwrap_or_default();

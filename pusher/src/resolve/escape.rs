@@ -41,16 +41,10 @@ impl Escape {
             Self::Base64 => Ok(Secret::new(STANDARD.encode(bytes).into_bytes())),
             Self::Trim => {
                 let end = bytes.iter().rposition(|b| !b"\r\n".contains(b));
-                Ok(copy(&bytes[..end.map_or(0, |last| last + 1)]))
+                Ok(Secret::copy_of(&bytes[..end.map_or(0, |last| last + 1)]))
             }
         }
     }
-}
-
-fn copy(bytes: &[u8]) -> Secret {
-    let mut secret = Secret::with_capacity(bytes.len());
-    secret.push(bytes);
-    secret
 }
 
 fn text(bytes: &[u8]) -> Result<&str, &'static str> {

@@ -83,11 +83,7 @@ fn bytes(json: &str) -> Result<Secret, &'static str> {
         Some(b'{') => Err("a map, not one value"),
         Some(b'[') => Err("a list, not one value"),
         Some(b'n') => Err("null: there is no value"),
-        _ => {
-            let mut secret = Secret::with_capacity(json.len());
-            secret.push(json.as_bytes());
-            Ok(secret)
-        }
+        _ => Ok(Secret::copy_of(json.as_bytes())),
     }
 }
 

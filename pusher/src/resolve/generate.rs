@@ -98,6 +98,10 @@ impl Kind for GenerateSource {
         self.clone()
     }
 
+    fn vault(&self) -> Option<&str> {
+        self.store.vault()
+    }
+
     fn parts(&self) -> Vec<&Source> {
         self.of.as_deref().into_iter().collect()
     }
@@ -112,6 +116,11 @@ impl Kind for GenerateSource {
 }
 
 impl GenerateSource {
+    /// Returns whether it is kept in Vault.
+    pub(crate) fn is_in_vault(&self) -> bool {
+        matches!(self.store, Store::Vault(_))
+    }
+
     /// Returns what the store has, and has it have something if there is nothing.
     async fn kept(&self, run: &Arc<Run>) -> Result<Secret, Failure> {
         if let Some(secret) = self.store.find(run).await? {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::resolve::{Answers, Kind, Run, blocking};
 use crate::source::{for_host, shown};
+use crate::terminal;
 
 /// What is asked. One question is asked once a run, whatever takes its answer.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,22 +61,18 @@ impl PromptSource {
                 Failure::source("the two answers differ").hint("nothing was sent; run it again")
             );
         }
-        let mut secret = Secret::with_capacity(first.len());
-        secret.push(first.as_bytes());
-        Ok(secret)
+        Ok(Secret::copy_of(first.as_bytes()))
     }
 }
 
 fn read(question: &str) -> Result<Zeroizing<String>, Failure> {
-    rpassword::prompt_password(question)
-        .map(Zeroizing::new)
-        .map_err(|error| match error.kind() {
-            // Ctrl-C, which rpassword has sent on as a signal, and Ctrl-D.
-            io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => {
-                Failure::source("nothing was typed")
-            }
-            _ => Failure::source("there is no terminal to ask on"),
-        })
+    terminal::ask(question).map_err(|error| match error.kind() {
+        // Ctrl-C, which rpassword has sent on as a signal, and Ctrl-D.
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => {
+            Failure::source("nothing was typed")
+        }
+        _ => Failure::source("there is no terminal to ask on"),
+    })
 }
 
 impl fmt::Display for PromptSource {

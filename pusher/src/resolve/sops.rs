@@ -1,23 +1,21 @@
 //! A value of a SOPS file, or the whole file.
 
+mod gpg;
+mod unlock;
 mod write;
 
 use std::fmt;
-use std::io::Read as _;
 use std::mem;
 use std::sync::Arc;
 
-use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor, Identity};
 use keys_protocol::Secret;
-use keys_sops::{DataKey, Document, Error, Format, Plain, WrappedKey, limits};
+use keys_sops::{Document, Error, Format, Plain, WrappedKey, limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::identity::Keyring;
-use crate::resolve::{Answers, Kind, Run, blocking, file};
+use crate::resolve::{Answers, Kind, Run, Settings, blocking, file};
 use crate::source::{Form, Steps, for_host, shown};
 
 /// `hosts/pigeon.yaml#db/password`, or a table.
@@ -124,40 +122,41 @@ impl Kind for SopsSource {
     }
 
     async fn ask(self, wanted: Vec<Self>, run: Arc<Run>) -> Answers {
-        blocking(move || {
-            let plain = self.decrypt(&run).map_err(|f| f.at(&self))?;
-            let take = |source: &Self| source.take(&plain).map_err(|f| f.at(source));
-            Ok(wanted.iter().map(take).collect())
-        })
-        .await
+        let at = self.clone();
+        let answers = async {
+            let of = run.clone();
+            let document = blocking(move || self.read(&of.settings)).await?;
+            let plain = decrypt(document, &run).await?;
+            blocking(move || {
+                let take = |source: &Self| source.take(&plain).map_err(|f| f.at(source));
+                Ok(wanted.iter().map(take).collect())
+            })
+            .await
+        };
+        answers.await.map_err(|failure| failure.at(at))
     }
 }
 
 impl SopsSource {
-    /// Decrypts the file, whose MAC is right then.
-    fn decrypt(&self, run: &Run) -> Result<Plain, Failure> {
-        let file = file::open(&run.settings.path(&self.file))?;
+    /// Returns the file, relative to the manifest's folder.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Reads the file, of which everything is still encrypted.
+    pub(crate) fn read(&self, settings: &Settings) -> Result<Document, Failure> {
+        let file = file::open(&settings.path(&self.file))?;
         let text = file::read(&file, limits::BYTES as u64)?;
-        self.decrypt_text(text.expose(), run)
+        self.parse(text.expose())
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Document, Failure> {
+        Document::parse(text, self.format()).map_err(explain)
     }
 
     fn format(&self) -> Format {
         self.format
             .map_or_else(|| Format::of_name(&self.file), Format::from)
-    }
-
-    fn decrypt_text(&self, text: &[u8], run: &Run) -> Result<Plain, Failure> {
-        let document = Document::parse(text, self.format()).map_err(explain)?;
-        let keyring = run.keyrings.get(&[], &run.settings)?;
-        let key = data_key(&document, &keyring).map_err(|error| {
-            let failure = explain(error);
-            if failure.advice().is_some() {
-                failure
-            } else {
-                failure.hint(keyring.advice())
-            }
-        })?;
-        document.decrypt(&key).map_err(explain)
     }
 
     /// Takes out what this source names: a value, or the whole document.
@@ -182,47 +181,28 @@ impl SopsSource {
     }
 }
 
-/// Finds the data key. Passphrases are asked for only if nothing opens the file without.
-fn data_key(document: &Document, keyring: &Keyring) -> Result<DataKey, Error> {
-    let without = document.data_key(|wrapped| unwrap(wrapped, |_| keyring.open().collect()));
-    if without.is_ok() || !keyring.has_locked() {
-        return without;
+/// Finds the data key of a document and decrypts it, whose MAC is right then.
+async fn decrypt(document: Document, run: &Arc<Run>) -> Result<Plain, Failure> {
+    let of = run.clone();
+    let keyring = blocking(move || of.keyrings.get(&[], &of.settings)).await?;
+    let key = unlock::data_key(&document, &keyring, run).await;
+    let key = key.map_err(|error| locked(error, &document, &keyring))?;
+    blocking(move || document.decrypt(&key).map_err(explain)).await
+}
+
+/// Says why nobody could unwrap the data key, and what may help.
+fn locked(error: Error, document: &Document, keyring: &Keyring) -> Failure {
+    let failure = explain(error);
+    let groups = document.metadata().groups();
+    let any = |kind: fn(&WrappedKey) -> bool| groups.iter().flatten().any(kind);
+    if any(|key| matches!(key, WrappedKey::Age { .. })) {
+        failure.hint(keyring.advice())
+    } else if any(|key| matches!(key, WrappedKey::Unsupported { .. })) {
+        failure.hint("of a sops file's recipients, age, pgp and hc_vault ones are used: add one with `sops updatekeys`")
+    } else {
+        failure
     }
-    document.data_key(|wrapped| {
-        unwrap(wrapped, |recipient| {
-            keyring.for_recipient(recipient).collect()
-        })
-    })
 }
-
-/// Opens one wrapped key with the identities that there are for its recipient.
-fn unwrap<'k>(
-    wrapped: &WrappedKey,
-    identities: impl Fn(&str) -> Vec<&'k dyn Identity>,
-) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let WrappedKey::Age { recipient, enc } = wrapped else {
-        return Err("not supported yet");
-    };
-    let damaged = "its wrapped key is damaged";
-    let decryptor =
-        Decryptor::new_buffered(ArmoredReader::new(enc.as_bytes())).map_err(|_| damaged)?;
-    let plain = decryptor
-        .decrypt(identities(recipient).into_iter())
-        .map_err(|error| match error {
-            DecryptError::NoMatchingKeys => "no identity opens it",
-            _ => damaged,
-        })?;
-    // Room for what is read and a look past its end: growing would leave copies behind.
-    let mut key = Zeroizing::new(Vec::with_capacity(4 * LONGEST_KEY));
-    plain
-        .take(LONGEST_KEY as u64)
-        .read_to_end(&mut key)
-        .map_err(|_| damaged)?;
-    Ok(key)
-}
-
-/// More than a data key or a share of it has.
-const LONGEST_KEY: usize = 64;
 
 fn explain(error: Error) -> Failure {
     let failure = Failure::source(error.to_string());

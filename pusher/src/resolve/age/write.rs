@@ -1,7 +1,7 @@
 //! An age file that is written once, to its recipients.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -11,7 +11,6 @@ use keys_protocol::Secret;
 
 use crate::failure::Failure;
 use crate::resolve::sealed::Sealed;
-use crate::resolve::store::Written;
 use crate::resolve::{Run, blocking};
 use crate::source::shown;
 
@@ -22,32 +21,27 @@ impl AgeSource {
     pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
         let (source, run) = (self.clone(), run.clone());
         blocking(move || {
-            let there = Sealed::open(&run.settings.path(&source.file));
-            let found = there.and_then(|there| there.map(|_| source.decrypt(&run)).transpose());
+            let found = Sealed::open(&source.path(&run)).and_then(|there| {
+                let decrypt = |file: Sealed| source.decrypt_bytes(file.bytes(), &run);
+                there.map(decrypt).transpose()
+            });
             found.map_err(|f| f.at(&source))
         })
         .await
     }
 
-    /// Writes `value` if there is no file.
-    pub(crate) async fn create(&self, value: &Secret, run: &Arc<Run>) -> Result<Written, Failure> {
-        let path = run.settings.path(&self.file);
-        let _alone = Sealed::lock(&path).await.map_err(|f| f.at(self))?;
-        if let Some(secret) = self.find(run).await? {
-            return Ok(Written::Lost(secret));
-        }
-        self.write(&path, value, run)
-            .await
-            .map_err(|f| f.at(self))?;
-        Ok(Written::Created)
+    /// Returns where the file is.
+    pub(crate) fn path(&self, run: &Run) -> PathBuf {
+        run.settings.path(&self.file)
     }
 
-    async fn write(&self, path: &Path, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
+    /// Writes the file, which is not there yet.
+    pub(crate) async fn write(&self, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
         let file = self.encrypt(value)?;
-        let (source, run, path) = (self.clone(), run.clone(), path.to_owned());
+        let (source, run, path) = (self.clone(), run.clone(), self.path(run));
         let found = blocking(move || {
             // What nobody here can open is no secret from then on.
-            let found = source.decrypt_from(&file[..], file.len() as u64, &run)?;
+            let found = source.decrypt_bytes(&file, &run)?;
             Sealed::replace(&path, None, &file).map(|()| found)
         });
         if found.await?.expose() == value.expose() {

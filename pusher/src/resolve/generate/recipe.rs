@@ -96,7 +96,7 @@ impl Recipe {
             Self::Wireguard => Ok(wireguard()),
             Self::Age => {
                 let identity = age::x25519::Identity::generate().to_string();
-                Ok(copy(identity.expose_secret().as_bytes()))
+                Ok(Secret::copy_of(identity.expose_secret().as_bytes()))
             }
             Self::Crypt => Err(Failure::source("a bug: a hash is made of something")),
         }
@@ -130,12 +130,6 @@ fn alphabet(text: &str) -> Result<Vec<char>, String> {
         );
     }
     Ok(characters)
-}
-
-fn copy(bytes: &[u8]) -> Secret {
-    let mut secret = Secret::with_capacity(bytes.len());
-    secret.push(bytes);
-    secret
 }
 
 fn random(bytes: u16) -> Zeroizing<Vec<u8>> {
@@ -211,7 +205,7 @@ fn ssh() -> Result<Secret, Failure> {
     let broken = |_| Failure::source("a bug: the ssh key could not be made");
     let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(broken)?;
     let text = key.to_openssh(LineEnding::LF).map_err(broken)?;
-    Ok(copy(text.as_bytes()))
+    Ok(Secret::copy_of(text.as_bytes()))
 }
 
 /// `wg genkey` clamps the key itself, so that it is one scalar in all programs.

@@ -2,74 +2,74 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys_protocol::{Secret, printable};
-use keys_sops::{Error, Format, Kind, Plain};
+use keys_protocol::Secret;
+use keys_sops::{Document, Error, Format, Kind};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use crate::environment;
 use crate::failure::Failure;
-use crate::resolve::command::in_path;
+use crate::program;
+use crate::resolve::child::{Ended, Group, Running};
 use crate::resolve::sealed::Sealed;
-use crate::resolve::store::Written;
-use crate::resolve::{Run, blocking, escape::Escape};
+use crate::resolve::vault::Transit;
+use crate::resolve::{Run, Settings, blocking, escape::Escape};
 
-use super::{SopsSource, explain};
+use super::{SopsSource, decrypt, explain};
 
 /// How long sops may take. It may ask for a passphrase.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How much of what sops says about a failure is read, in bytes.
-const LONGEST_TALK: u64 = 4 << 10;
+/// Which servers sops may ask; where it is not set, all of them.
+const ALLOWED_VAULTS: &str = "SOPS_HC_VAULT_ALLOWLIST";
 
 impl SopsSource {
     /// Returns the value; nothing only where the file or the field is not there.
     pub(crate) async fn find(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
-        let (source, run) = (self.clone(), run.clone());
-        blocking(move || {
-            let path = run.settings.path(&source.file);
-            let found = source.writable().and_then(|()| match Sealed::open(&path)? {
-                None => Ok(None),
-                Some(file) => source.in_file(file.bytes(), &run),
-            });
-            found.map_err(|f| f.at(&source))
-        })
-        .await
+        self.look(run).await.map_err(|f| f.at(self))
     }
 
-    /// Writes `value` if nothing is there.
-    pub(crate) async fn create(&self, value: &Secret, run: &Arc<Run>) -> Result<Written, Failure> {
-        let path = run.settings.path(&self.file);
-        let _alone = Sealed::lock(&path).await.map_err(|f| f.at(self))?;
-        if let Some(secret) = self.find(run).await? {
-            return Ok(Written::Lost(secret));
+    async fn look(&self, run: &Arc<Run>) -> Result<Option<Secret>, Failure> {
+        self.writable()?;
+        let (source, path) = (self.clone(), self.path(run));
+        let there = blocking(move || {
+            let file = Sealed::open(&path)?;
+            file.map(|file| source.parse(file.bytes())).transpose()
+        });
+        match there.await? {
+            None => Ok(None),
+            Some(document) => self.in_document(document, run).await,
         }
-        self.write(&path, value, run)
-            .await
-            .map_err(|f| f.at(self))?;
-        Ok(Written::Created)
     }
 
-    async fn write(&self, path: &Path, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
+    /// Returns where the file is.
+    pub(crate) fn path(&self, run: &Run) -> PathBuf {
+        run.settings.path(&self.file)
+    }
+
+    /// Writes the value, which is not there yet.
+    pub(crate) async fn write(&self, value: &Secret, run: &Arc<Run>) -> Result<(), Failure> {
+        let path = self.path(run);
         let json = Escape::Json
             .apply(value.expose())
             .map_err(Failure::source)?;
-        let before = Sealed::open(path)?;
+        let before = Sealed::open(&path)?;
         let written = match &before {
-            Some(file) => self.set(file.bytes(), &json, path).await?,
-            None => self.encrypt(&json, path).await?,
+            Some(file) => self.set(file.bytes(), &json, &run.settings).await?,
+            None => self.encrypt(&json, &run.settings).await?,
         };
         // What is to be read from now on is read before it replaces anything.
-        match self.in_file(&written, run)? {
+        let document = self.parse(&written)?;
+        match self.in_document(document, run).await? {
             Some(found) if found.expose() == value.expose() => {}
             _ => return Err(Failure::source("a bug: sops wrote another value")),
         }
-        Sealed::replace(path, before.as_ref(), &written)
+        Sealed::replace(&path, before.as_ref(), &written)
     }
 
     /// Refuses what cannot be written by itself.
@@ -85,9 +85,13 @@ impl SopsSource {
         Ok(())
     }
 
-    /// Returns the value that a file has, unless it has none.
-    fn in_file(&self, text: &[u8], run: &Run) -> Result<Option<Secret>, Failure> {
-        let plain: Plain = self.decrypt_text(text, run)?;
+    /// Returns the value that a document has, unless it has none.
+    async fn in_document(
+        &self,
+        document: Document,
+        run: &Arc<Run>,
+    ) -> Result<Option<Secret>, Failure> {
+        let plain = decrypt(document, run).await?;
         let last = self.key.0.len();
         for depth in 1..=last {
             match plain.get(&self.key.0[..depth]) {
@@ -106,14 +110,19 @@ impl SopsSource {
 
     /// Has sops put the value into a copy of the file in memory, which it knows as its standard output: a file on disk
     /// would hold the value in clear where the rules of the file do not encrypt it.
-    async fn set(&self, before: &[u8], json: &Secret, path: &Path) -> Result<Vec<u8>, Failure> {
+    async fn set(
+        &self,
+        before: &[u8],
+        json: &Secret,
+        settings: &Settings,
+    ) -> Result<Vec<u8>, Failure> {
         let steps: Vec<String> = self
             .key
             .0
             .iter()
             .map(|name| format!("[\"{name}\"]"))
             .collect();
-        let mut command = sops(path)?;
+        let mut command = sops(&settings.path(&self.file), settings)?;
         command
             .args([
                 "set",
@@ -128,14 +137,15 @@ impl SopsSource {
     }
 
     /// Has sops make a file that holds the value and nothing else, to the recipients that `.sops.yaml` names.
-    async fn encrypt(&self, json: &Secret, path: &Path) -> Result<Vec<u8>, Failure> {
+    async fn encrypt(&self, json: &Secret, settings: &Settings) -> Result<Vec<u8>, Failure> {
+        let path = settings.path(&self.file);
         let mut document = Secret::with_capacity(json.len() + 64);
         for name in &self.key.0 {
             document.push(format!("{{\"{name}\":").as_bytes());
         }
         document.push(json.expose());
         document.push("}".repeat(self.key.0.len()).as_bytes());
-        let mut command = sops(path)?;
+        let mut command = sops(&path, settings)?;
         command
             .args([
                 "encrypt",
@@ -160,12 +170,28 @@ impl SopsSource {
     }
 }
 
-/// `sops` with the user's environment, in the folder from which it looks for `.sops.yaml`.
-fn sops(path: &Path) -> Result<Command, Failure> {
-    let program = in_path("sops").map_err(|f| f.hint("sops itself writes its files"))?;
+/// `sops` in the folder from which it looks for `.sops.yaml`, with what it needs of the user's environment: its own
+/// variables, and where a Vault is configured, those of Vault.
+fn sops(path: &Path, settings: &Settings) -> Result<Command, Failure> {
+    let program = program::find("sops").map_err(|f| f.hint("sops itself writes its files"))?;
     let mut command = Command::new(program);
     if let Some(folder) = path.parent() {
         command.current_dir(folder);
+    }
+    let vault = Transit::configured(settings)?;
+    for name in environment::ours() {
+        let needed = match name.to_str() {
+            Some(text) if text.starts_with("VAULT_") => vault.is_some(),
+            Some(text) => text.starts_with("SOPS_"),
+            None => false,
+        };
+        if !needed {
+            command.env_remove(name);
+        }
+    }
+    // Left alone, sops sends the user's token to whichever server a file names.
+    if std::env::var_os(ALLOWED_VAULTS).is_none_or(|list| list.is_empty()) {
+        command.env(ALLOWED_VAULTS, vault.as_deref().unwrap_or("none"));
     }
     Ok(command)
 }
@@ -180,14 +206,11 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
         .write_all(before)
         .and_then(|()| memory.rewind())
         .map_err(io)?;
-    let mut child = command
+    command
         .stdin(Stdio::piped())
         .stdout(memory.try_clone().map_err(io)?)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(io)?;
-    converse(&mut child, value).await?;
+        .stderr(Stdio::piped());
+    converse(command, value).await?;
     let mut written = Vec::new();
     memory
         .rewind()
@@ -197,46 +220,22 @@ async fn exchange(mut command: Command, before: &[u8], value: &[u8]) -> Result<V
 }
 
 /// Gives sops the value, hears what it has to say, and waits for its success.
-async fn converse(child: &mut Child, value: &[u8]) -> Result<(), Failure> {
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-    let talk = async {
-        let mut said = Vec::new();
-        if let Some(pipe) = stderr {
-            // Where reading fails, only words are lost: the exit status decides.
-            let _read = pipe.take(LONGEST_TALK).read_to_end(&mut said).await;
-        }
-        said
-    };
-    let give = async {
-        if let Some(mut pipe) = stdin {
-            // One that does not read to the end says why.
-            let _given = pipe.write_all(value).await;
-        }
-    };
-    let ended = async { tokio::join!(give, talk, child.wait()) };
-    let Ok(((), said, status)) = tokio::time::timeout(PATIENCE, ended).await else {
+async fn converse(command: Command, value: &[u8]) -> Result<(), Failure> {
+    // It may ask on the terminal.
+    let mut running = Running::spawn(command, Group::Foreground).map_err(|f| f.at("run sops"))?;
+    let Ok(ended) = tokio::time::timeout(PATIENCE, running.end(value, 0)).await else {
         return Err(Failure::source(format!(
             "sops has not ended after {PATIENCE:?}; it was killed"
         )));
     };
-    let status = status.map_err(|error| Failure::source(format!("run sops: {error}")))?;
+    let Ended { status, said, .. } = ended.map_err(|f| f.at("run sops"))?;
     if status.success() {
         return Ok(());
     }
-    Err(refused(&said, value).at(format_args!("sops: {status}")))
-}
-
-/// What sops said, unless it repeats the value.
-fn refused(said: &[u8], value: &[u8]) -> Failure {
-    let inner = value.trim_ascii();
-    if inner.len() > 2 && said.windows(inner.len()).any(|part| part == inner) {
-        return Failure::source("it failed, and what it said holds the value");
-    }
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<String> = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| printable(line.trim(), 300))
-        .collect();
-    Failure::source(lines.join(" | "))
+    let failure = if said.may_hold(value) {
+        Failure::source("it failed, and what it said may hold the value")
+    } else {
+        Failure::source(said.lines())
+    };
+    Err(failure.at(format_args!("sops: {status}")))
 }

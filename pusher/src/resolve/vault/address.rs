@@ -1,24 +1,63 @@
-//! Where a Vault server may be, and how TLS proves that it is the one.
+//! Where a Vault server may be.
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use keys_protocol::printable;
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Url};
+use reqwest::Url;
 
 use crate::failure::Failure;
 
-use super::server::reason;
+/// The address of a server: `https` anywhere; `http` and `unix` only where nothing leaves this machine.
+pub(super) struct Address {
+    pub(super) url: Url,
+    /// The socket that leads there, for `unix`.
+    pub(super) socket: Option<PathBuf>,
+    /// As it was given.
+    shown: String,
+}
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// The longest that one request may take.
-const REQUEST: Duration = Duration::from_secs(30);
+impl Address {
+    /// Reads an address.
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+        let shown = printable(text.trim_end_matches('/'), 200);
+        let given = |url, socket| Self {
+            url,
+            socket,
+            shown: shown.clone(),
+        };
+        if let Some(path) = text.strip_prefix("unix://") {
+            if !path.starts_with('/') {
+                return Err(Failure::source(format!(
+                    "a unix:// address holds an absolute path: {shown}"
+                )));
+            }
+            return Url::parse("http://localhost")
+                .map(|url| given(url, Some(PathBuf::from(path))))
+                .map_err(|e| Failure::source(e.to_string()));
+        }
+        let url = web(text, &shown)?;
+        Ok(given(url, None))
+    }
 
-/// Reads an address: `https` anywhere; `http` only where nothing leaves this machine.
-pub(super) fn parse(text: &str) -> Result<Url, Failure> {
-    let shown = printable(text, 200);
+    /// Returns the host and port, as ssh takes them: `[::1]:8200`.
+    pub(super) fn endpoint(&self) -> String {
+        let port = self.url.port_or_known_default().unwrap_or(443);
+        format!("{}:{port}", self.url.host_str().unwrap_or_default())
+    }
+
+    /// Returns the address as messages show it.
+    pub(super) fn as_str(&self) -> &str {
+        &self.shown
+    }
+
+    /// Returns whether TLS proves who answers.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+}
+
+fn web(text: &str, shown: &str) -> Result<Url, Failure> {
     let Ok(url) = Url::parse(text) else {
         return Err(Failure::source(format!(
             "the Vault address is no URL: {shown}"
@@ -56,41 +95,17 @@ fn is_loopback(url: &Url) -> bool {
             .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// Builds what sends requests there; nothing is sent yet.
-pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Failure> {
-    // An error says that a provider is installed, and there is only this one.
-    let _already = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(REQUEST)
-        .user_agent(concat!("keys/", env!("CARGO_PKG_VERSION")));
-    if address.scheme() == "http" {
-        // No proxy may see what is not encrypted, and no certificates are needed.
-        builder = builder.no_proxy().tls_certs_only(Vec::new());
-    } else if let Some(file) = ca_file {
-        let shown = file.display();
-        let pem = std::fs::read(file).map_err(|e| Failure::source(format!("read {shown}: {e}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .ok()
-            .filter(|certificates| !certificates.is_empty())
-            .ok_or_else(|| Failure::source(format!("no certificates in PEM: {shown}")))?;
-        builder = builder.https_only(true).tls_certs_only(certificates);
-    } else {
-        builder = builder.https_only(true);
-    }
-    builder
-        .build()
-        .map_err(|e| Failure::source(format!("prepare TLS: {}", reason(e))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(address: &str, expected: &str) {
-        let found = match parse(address) {
-            Ok(url) => url.to_string(),
+        let found = match Address::parse(address) {
+            Ok(Address {
+                socket: Some(socket),
+                ..
+            }) => socket.display().to_string(),
+            Ok(address) => address.url.to_string(),
             Err(failure) => failure.to_string(),
         };
         assert_eq!(found, expected, "{address}");
@@ -105,6 +120,7 @@ mod tests {
         check("http://127.0.0.2:8200/", "http://127.0.0.2:8200/");
         check("http://[::1]:8200", "http://[::1]:8200/");
         check("http://localhost", "http://localhost/");
+        check("unix:///run/vault.sock", "/run/vault.sock");
         for address in [
             "http://10.0.0.1",
             "http://localhost.example.org",
@@ -114,8 +130,8 @@ mod tests {
             check(address, &shown);
         }
         check(
-            "unix:///run/vault",
-            "the Vault address is no https:// URL: unix:///run/vault",
+            "unix://vault.sock",
+            "a unix:// address holds an absolute path: unix://vault.sock",
         );
         check(
             "vault:8200",
@@ -130,5 +146,12 @@ mod tests {
             "the Vault address holds more than a place: https://vault?x",
         );
         check("vault", "the Vault address is no URL: vault");
+    }
+
+    #[test]
+    fn a_tunnel_is_told_host_and_port() {
+        let endpoint = |text| Address::parse(text).ok().map(|address| address.endpoint());
+        assert_eq!(endpoint("https://vault").as_deref(), Some("vault:443"));
+        assert_eq!(endpoint("http://[::1]:8200").as_deref(), Some("[::1]:8200"));
     }
 }

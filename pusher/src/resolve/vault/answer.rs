@@ -1,5 +1,7 @@
 //! What Vault answers: each status means one thing.
 
+use std::time::Duration;
+
 use keys_protocol::{Secret, printable};
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -9,6 +11,8 @@ use crate::failure::Failure;
 /// An answer, whatever its status.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// When to ask again, where the server said so.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: Secret,
 }
 
@@ -35,19 +39,45 @@ impl Answer {
     /// Returns the answer, or why the server cannot answer anything now.
     pub(super) fn of_a_server_that_works(self) -> Result<Self, Failure> {
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE if self.said().contains("sealed") => {
-                Err(Failure::source("it is sealed (503)").hint("unseal it, then run this again"))
-            }
+            StatusCode::SERVICE_UNAVAILABLE if self.is_sealed() => Err(Failure::source(
+                "it is sealed (503)",
+            )
+            .hint(
+                "unseal it (`keys unseal`), then run this again; `--wait SECONDS` waits for that",
+            )),
             StatusCode::TOO_MANY_REQUESTS => Err(Failure::source("it stays too busy (429)")
                 .hint("a rate limit quota is in force there")),
             StatusCode::PRECONDITION_FAILED => {
                 Err(Failure::source("this node lags behind (412)").hint("run it again"))
             }
+            status if status.is_server_error() && self.says("active cluster node not found") => {
+                let status = status.as_u16();
+                Err(
+                    Failure::source(format!("it is a standby without an active node ({status})"))
+                        .hint("one is elected soon: `--wait SECONDS` waits for that"),
+                )
+            }
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Err(self.failure("it")),
+            | StatusCode::GATEWAY_TIMEOUT => {
+                let status = self.status.as_u16();
+                Err(
+                    Failure::source(format!("nothing answers behind it ({status})")).hint(
+                        match self.said().as_str() {
+                            "" => "is the server up? `--wait SECONDS` waits for it".into(),
+                            said => format!("it said: {said}"),
+                        },
+                    ),
+                )
+            }
             _ => Ok(self),
         }
+    }
+
+    /// Returns whether the server cannot open its own storage. It is 503, as is a server that is not there; only Vault
+    /// says why.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE && self.says("sealed")
     }
 
     /// Returns whether Vault judged what it was given. Its AppRole method says so with 500.
@@ -63,6 +93,11 @@ impl Answer {
             "" => failure,
             said => failure.hint(format!("it said: {said}")),
         }
+    }
+
+    /// Returns whether Vault used these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.said().contains(words)
     }
 
     fn said(&self) -> String {

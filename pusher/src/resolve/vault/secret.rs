@@ -9,29 +9,34 @@ use serde_json::value::RawValue;
 use crate::failure::Failure;
 
 use super::answer::Answer;
-use super::session::Engine;
+use super::mount::{Engine, Mount};
 
 /// The answer to a read, not decoded further than to its parts.
 pub(super) struct Found {
     pub(super) answer: Answer,
-    pub(super) engine: Engine,
+    pub(super) mount: Mount,
 }
 
 /// A table of JSON whose values are still text.
-type Table<'a> = BTreeMap<String, &'a RawValue>;
+pub(super) type Table<'a> = BTreeMap<String, &'a RawValue>;
 
+/// An answer.
 #[derive(Deserialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     #[serde(borrow)]
-    data: &'a RawValue,
+    pub(super) data: &'a RawValue,
+    /// Empty for what is kept; engines that make a secret for each reader give it a lease.
+    #[serde(default)]
+    lease_id: String,
 }
 
+/// What KV v2 has in it.
 #[derive(Deserialize)]
-struct Versioned<'a> {
+pub(super) struct Versioned<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(default)]
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
 }
 
 /// What KV v2 knows about a version.
@@ -42,7 +47,7 @@ pub(super) struct Metadata {
     #[serde(default)]
     destroyed: bool,
     #[serde(default)]
-    version: u64,
+    pub(super) version: u64,
 }
 
 impl Found {
@@ -70,6 +75,11 @@ impl Found {
                 "`vault kv undelete -versions={version} {path}` brings it back"
             )),
         )
+    }
+
+    /// Returns all fields, as the JSON that Vault wrote.
+    pub(super) fn whole(&self) -> Result<Secret, Failure> {
+        Ok(Secret::new(self.data()?.get().as_bytes().to_vec()))
     }
 
     /// Takes a field out, as `vault kv get -field` would print it, without the newline.
@@ -100,10 +110,14 @@ impl Found {
         })
     }
 
-    fn data(&self) -> Result<&RawValue, Failure> {
+    /// Returns the fields, not decoded.
+    pub(super) fn data(&self) -> Result<&RawValue, Failure> {
         let body: Body<'_> = self.answer.parse()?;
-        let unreadable = || Failure::source("an answer that is not one of a key-value mount");
-        match self.engine {
+        match self.mount.engine {
+            // Only where the manifest said that it is key-value.
+            Engine::V1 if !body.lease_id.is_empty() => Err(Failure::source(
+                "a secret with a lease: the mount makes one for each reader, and is not key-value",
+            )),
             Engine::V1 => Ok(body.data),
             Engine::V2 => {
                 let found: Versioned<'_> =
@@ -114,7 +128,13 @@ impl Found {
     }
 }
 
-fn table(value: &RawValue) -> Option<Table<'_>> {
+/// The answer is of another kind.
+pub(super) fn unreadable() -> Failure {
+    Failure::source("an answer that is not one of a key-value mount")
+}
+
+/// Returns the parts of an object.
+pub(super) fn table(value: &RawValue) -> Option<Table<'_>> {
     serde_json::from_str(value.get()).ok()
 }
 
@@ -158,10 +178,13 @@ mod tests {
     fn check(engine: Engine, body: &str, field: &str, expected: Result<&str, &str>) {
         let answer = Answer {
             status: StatusCode::OK,
+            retry_after: None,
             body: Secret::new(body.into()),
         };
         let steps: Vec<String> = field.split('/').map(str::to_owned).collect();
-        let found = Found { answer, engine }.field(&steps, "kv/web");
+        let path = "kv/".to_owned();
+        let mount = Mount { path, engine };
+        let found = Found { answer, mount }.field(&steps, "kv/web");
         match (found, expected) {
             (Ok(secret), Ok(text)) => assert_eq!(secret.expose(), text.as_bytes(), "{field}"),
             (Err(failure), Err(text)) => {
@@ -193,7 +216,20 @@ mod tests {
             "none",
             Err("no field `none` at kv/web (fields there: a, big, empty, n, none, t, yes)"),
         );
-        check(Engine::V1, r#"{"data":{"a":"b"}}"#, "a", Ok("b"));
+        check(
+            Engine::V1,
+            r#"{"lease_id":"","data":{"a":"b"}}"#,
+            "a",
+            Ok("b"),
+        );
+        check(
+            Engine::V1,
+            r#"{"lease_id":"database/creds/x/abc","data":{"a":"b"}}"#,
+            "a",
+            Err(
+                "a secret with a lease: the mount makes one for each reader, and is not key-value ()",
+            ),
+        );
         check(
             Engine::V1,
             r#"{"data":{"a":"b"}"#,
@@ -215,6 +251,7 @@ mod tests {
         let why = |body: &str| {
             let answer = Answer {
                 status: StatusCode::NOT_FOUND,
+                retry_after: None,
                 body: Secret::new(body.into()),
             };
             Found::absent(&answer, "kv/web").map(|failure| failure.to_string())

@@ -1,92 +1,87 @@
-//! The `[vault]` table: which server, and who we are there.
+//! The `[vault]` table: which server, and how it is reached.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::resolve::command::CommandSource;
+use crate::host::Destination;
+use crate::host_key::HostKey;
+use crate::source::Source;
+
+use super::auth::Auth;
 
 /// The `[vault]` table. What is not there is taken from the environment, as the `vault` command does.
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct VaultSettings {
-    /// Where the server is; else `VAULT_ADDR`.
-    pub(crate) address: Option<String>,
+    /// Where the server is, `https://` or `unix://`; else `VAULT_AGENT_ADDR`, else `VAULT_ADDR`.
+    pub(super) address: Option<String>,
     /// The namespace; else `VAULT_NAMESPACE`.
-    pub(crate) namespace: Option<String>,
-    /// The certificates that sign the server's, in PEM; else `VAULT_CACERT`, else the system's.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// How we log in; else `VAULT_TOKEN`, else `~/.vault-token`.
-    pub(crate) auth: Option<Auth>,
+    pub(super) namespace: Option<String>,
+    /// The certificates that sign the server's, in PEM; else `VAULT_CACERT` or `VAULT_CAPATH`, else the system's.
+    pub(super) ca_file: Option<PathBuf>,
+    /// Our own certificate, in PEM; else `VAULT_CLIENT_CERT`.
+    pub(super) client_cert_file: Option<PathBuf>,
+    /// Its key, in PEM; else `VAULT_CLIENT_KEY`.
+    pub(super) client_key_file: Option<PathBuf>,
+    /// The name that the server's certificate has, if not the one in `address`; else `VAULT_TLS_SERVER_NAME`.
+    pub(super) tls_server_name: Option<String>,
+    /// A host that can reach the address, as ssh finds it: `operator@bastion.example.org`.
+    #[schemars(with = "Option<String>")]
+    pub(super) tunnel: Option<Destination>,
+    /// The public host key of that host. Without it, the key must be in the user's `known_hosts`.
+    #[schemars(with = "Option<String>")]
+    pub(super) tunnel_host_key: Option<HostKey>,
+    /// How we log in; else `VAULT_TOKEN`, else the token helper or `~/.vault-token`.
+    pub(super) auth: Option<Auth>,
+    /// What `keys unseal` gives this server.
+    pub(crate) unseal: Option<Unseal>,
 }
 
-/// How we log in.
+/// What `keys unseal` gives a server.
 #[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Auth {
-    /// A file that holds a token.
-    TokenFile(PathBuf),
-    /// The AppRole method.
-    Approle(AppRole),
+#[serde(try_from = "UnsealTable")]
+#[schemars(with = "UnsealTable")]
+pub(crate) struct Unseal {
+    /// Different ones, at least one, none from Vault.
+    pub(crate) shares: Vec<Source>,
 }
 
-/// Role id and secret id, and where the method is mounted.
-#[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(try_from = "AppRoleTable")]
-#[schemars(with = "AppRoleTable")]
-pub(crate) struct AppRole {
-    pub(super) role_id: RoleId,
-    pub(super) secret_id: SecretId,
-    pub(super) mount: String,
-}
-
-/// The role id is no secret; it may be in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RoleId {
-    Given(String),
-    File(PathBuf),
-}
-
-/// The secret id never is in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SecretId {
-    File(PathBuf),
-    Command(CommandSource),
-}
-
-/// `auth = { approle = { role_id_file = "role-id", secret_id_command = ["pass", "vault/secret-id"] } }`
+/// `unseal = { shares = [{ command = ["pass", "vault/share"] }] }`
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AppRoleTable {
-    /// The role id, or `role_id_file`.
-    role_id: Option<String>,
-    /// A file that holds the role id.
-    role_id_file: Option<PathBuf>,
-    /// A file that holds the secret id, or `secret_id_command`.
-    secret_id_file: Option<PathBuf>,
-    /// A command that prints the secret id.
-    secret_id_command: Option<CommandSource>,
-    /// Where the method is mounted, if not at `approle`.
-    mount: Option<String>,
+struct UnsealTable {
+    /// The key shares, each from a source that is not Vault.
+    #[schemars(length(min = 1))]
+    shares: Vec<Source>,
 }
 
-impl TryFrom<AppRoleTable> for AppRole {
+impl TryFrom<UnsealTable> for Unseal {
     type Error = &'static str;
 
-    fn try_from(table: AppRoleTable) -> Result<Self, Self::Error> {
-        Ok(Self {
-            role_id: match (table.role_id, table.role_id_file) {
-                (Some(id), None) => RoleId::Given(id),
-                (None, Some(file)) => RoleId::File(file),
-                _ => return Err("one of `role_id` and `role_id_file` is wanted"),
-            },
-            secret_id: match (table.secret_id_file, table.secret_id_command) {
-                (Some(file), None) => SecretId::File(file),
-                (None, Some(command)) => SecretId::Command(command),
-                _ => return Err("one of `secret_id_file` and `secret_id_command` is wanted"),
-            },
-            mount: table.mount.unwrap_or_else(|| "approle".into()),
-        })
+    fn try_from(UnsealTable { shares }: UnsealTable) -> Result<Self, Self::Error> {
+        if shares.is_empty() {
+            return Err("a key share at least is wanted");
+        }
+        if shares.iter().any(Source::is_from_vault) {
+            return Err("a key share cannot come from Vault, which may be sealed");
+        }
+        if shares.iter().collect::<BTreeSet<_>>().len() < shares.len() {
+            return Err("the same key share is there twice");
+        }
+        Ok(Self { shares })
+    }
+}
+
+impl VaultSettings {
+    /// Returns what a table lacks that has to do without the environment.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        match (&self.address, &self.auth) {
+            (None, _) => Some("address"),
+            (_, None) => Some("auth"),
+            _ => None,
+        }
     }
 }
