@@ -52,10 +52,11 @@ impl Nix {
         self.tree.root()
     }
 
-    /// Evaluates a file to the JSON of its value.
+    /// Evaluates a file, whose value is a function of what may be left out, to JSON.
     pub fn evaluate(&self, file: &str) -> Ran {
         let mut command = self.command("nix-instantiate");
-        command.args(["--eval", "--strict", "--json", file]);
+        command.args(["--eval", "--strict", "--json", "--expr"]);
+        command.arg(format!("import {file} {{ }}"));
         Ran::of(command, b"")
     }
 
