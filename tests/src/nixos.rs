@@ -35,18 +35,15 @@ impl Nix {
         nix
     }
 
-    /// Mounts a folder of ours at `path` in it.
+    /// Shows a folder of ours at `path` in it, to be read: nothing that removes the tree reaches into it.
     pub fn shows(&self, folder: &Path, path: &str) {
         let at = self.tree.path(path);
         fs::create_dir_all(&at).expect("the tree can be written");
-        mount(
-            Some(folder),
-            &at,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .unwrap_or_else(|e| panic!("{} at {}: {e}", folder.display(), at.display()));
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        for flags in [MsFlags::MS_BIND, read_only] {
+            mount(Some(folder), &at, None::<&str>, flags, None::<&str>)
+                .unwrap_or_else(|e| panic!("{} at {}: {e}", folder.display(), at.display()));
+        }
     }
 
     /// Returns its root.
@@ -55,10 +52,11 @@ impl Nix {
         self.tree.root()
     }
 
-    /// Evaluates a file to the JSON of its value.
+    /// Evaluates a file, whose value is a function of what may be left out, to JSON.
     pub fn evaluate(&self, file: &str) -> Ran {
         let mut command = self.command("nix-instantiate");
-        command.args(["--eval", "--strict", "--json", file]);
+        command.args(["--eval", "--strict", "--json", "--expr"]);
+        command.arg(format!("import {file} {{ }}"));
         Ran::of(command, b"")
     }
 
