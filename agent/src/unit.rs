@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_pattern_stands_for_what_is_loaded_or_runs_and_for_not_too_many() {
-        let named = |number: usize, load: &str, active| Unit {
+        let unit = |number: usize, load: &str, active| Unit {
             id: format!("a{number}.service"),
             ..unit(load, active, "")
         };
@@ -161,18 +161,18 @@ mod tests {
         };
         check(
             vec![
-                named(1, "loaded", Active::Running),
-                named(2, "loaded", Active::Inactive),
-                named(3, "not-found", Active::Inactive),
-                named(4, "masked", Active::Inactive),
-                named(5, "masked", Active::Running),
+                unit(1, "loaded", Active::Running),
+                unit(2, "loaded", Active::Inactive),
+                unit(3, "not-found", Active::Inactive),
+                unit(4, "masked", Active::Inactive),
+                unit(5, "masked", Active::Running),
             ],
             &["a1.service", "a2.service", "a5.service"],
         );
         let nothing = ["NotRunning no unit matches"];
-        check(vec![named(1, "not-found", Active::Inactive)], &nothing);
+        check(vec![unit(1, "not-found", Active::Inactive)], &nothing);
         check(vec![], &nothing);
-        let many = (0..257).map(|number| named(number, "loaded", Active::Running));
+        let many = (0..257).map(|number| unit(number, "loaded", Active::Running));
         let too_many = ["Failed 257 units match, at most 256 are told"];
         check(many.collect(), &too_many);
     }

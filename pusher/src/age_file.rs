@@ -1,5 +1,6 @@
 //! An age file: its header read within limits, and its contents only as a whole.
 
+use std::error::Error;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read as _};
 
 use age::armor::{ArmoredReadError, ArmoredReader};
@@ -136,7 +137,7 @@ fn unreadable(error: &io::Error) -> Failure {
 fn is_of_armor(error: &io::Error) -> bool {
     error
         .get_ref()
-        .is_some_and(|inner| inner.is::<ArmoredReadError>())
+        .is_some_and(<dyn Error + Send + Sync>::is::<ArmoredReadError>)
 }
 
 fn explain(error: &DecryptError) -> Failure {
@@ -191,11 +192,10 @@ mod tests {
         let (file, identity) = (&file, &identity);
         thread::scope(|scope| {
             for part in cuts.chunks(120) {
-                scope.spawn(move || {
-                    for cut in part {
-                        assert!(decrypt(&file[..*cut], identity).is_err(), "cut to {cut}");
-                    }
-                });
+                let refused = move |cut: &usize| {
+                    assert!(decrypt(&file[..*cut], identity).is_err(), "cut to {cut}");
+                };
+                scope.spawn(move || part.iter().for_each(refused));
             }
         });
         assert!(decrypt(&file[..file.len() - 1], identity).is_err());

@@ -28,7 +28,7 @@ pub(crate) struct Selection {
 pub(crate) struct Hosts {
     /// Only these hosts: names, patterns such as `web*`, or @TAG for all hosts with that tag
     #[arg(value_name = "HOST")]
-    hosts: Vec<HostPattern>,
+    named: Vec<HostPattern>,
     /// The same as HOST; takes all words that follow it
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     include: Vec<HostPattern>,
@@ -115,7 +115,7 @@ impl Selection {
 impl Hosts {
     /// Returns whether any is named, by itself, by a pattern or by a tag.
     pub(crate) fn is_named(&self) -> bool {
-        !(self.hosts.is_empty() && self.include.is_empty() && self.tag.is_empty())
+        !(self.named.is_empty() && self.include.is_empty() && self.tag.is_empty())
     }
 
     /// Returns the selected hosts by name.
@@ -127,7 +127,7 @@ impl Hosts {
         if all.is_empty() {
             return Err(Failure::usage("this manifest names no hosts").at(manifest.file.display()));
         }
-        for pattern in self.hosts.iter().chain(&self.include).chain(&self.exclude) {
+        for pattern in self.named.iter().chain(&self.include).chain(&self.exclude) {
             pattern.check(&all)?;
         }
         for tag in &self.tag {
@@ -141,7 +141,7 @@ impl Hosts {
     }
 
     fn takes(&self, host: &Host) -> bool {
-        let named = || self.hosts.iter().chain(&self.include);
+        let named = || self.named.iter().chain(&self.include);
         let tagged = |tag: &Glob| host.tags.iter().any(|own| tag.matches(own.as_str()));
         (named().next().is_none() || named().any(|pattern| pattern.matches(host)))
             && !self.exclude.iter().any(|pattern| pattern.matches(host))

@@ -1,6 +1,6 @@
 //! Data keys that only the user's own gpg can open: it has their keyring, agent and smartcards.
 
-use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -69,6 +69,6 @@ fn program() -> Result<PathBuf, Failure> {
 fn terminal_name() -> Option<PathBuf> {
     let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
     let streams = [stdin.as_fd(), stderr.as_fd(), stdout.as_fd()];
-    let terminal = streams.into_iter().find(|stream| stream.is_terminal())?;
+    let terminal = streams.into_iter().find(IsTerminal::is_terminal)?;
     ttyname(terminal).ok()
 }
