@@ -20,9 +20,9 @@ use crate::source::Source;
 const FOLDERS: usize = 100;
 
 /// Compares every file; nothing is decrypted, and nobody is asked.
-pub(crate) fn sops(globals: &Globals, args: &CheckSopsArgs) -> Result<Exit, Failure> {
+pub(crate) async fn sops(globals: &Globals, args: &CheckSopsArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let selected = args.selection.apply(&manifest)?;
     let keys = selected.iter().flat_map(|one| &one.keys);
     let origins: BTreeSet<Source> = keys.map(|key| key.source.origin()).collect();

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
 
 use crate::failure::Failure;
-use crate::manifest::{Manifest, SshSettings};
+use crate::manifest::{Manifest, Named, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
 use crate::select::{Hosts, Selection};
@@ -29,9 +29,12 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 pub(crate) struct Globals {
-    /// The manifest; without it, keys.toml here or in a parent folder
+    /// The manifest, or a .nix file of machines; without it, keys.toml here or in a parent folder
     #[arg(short, long, global = true, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    file: Option<PathBuf>,
+    /// A flake whose machines say the manifest: `.`, or `.#ATTRIBUTE` for others than `nixosConfigurations`
+    #[arg(long, global = true, value_name = "FLAKE")]
+    flake: Option<String>,
     /// Print one JSON document instead of lines
     #[arg(long, global = true)]
     json: bool,
@@ -47,6 +50,11 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Say which keys the selected hosts have
     Status(StatusArgs),
+    /// Print the manifest that says what declarations for another tool say
+    Import(ImportArgs),
+    /// Do what a command line of another tool says
+    #[command(subcommand)]
+    Compat(Compat),
     /// Say whether things are as they should be, without asking a host
     #[command(subcommand)]
     Check(CheckCommand),
@@ -64,6 +72,107 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct ImportArgs {
+    /// The tool that they are for
+    pub(crate) tool: Tool,
+    /// A .nix file of machines, or FOLDER or FOLDER#ATTRIBUTE of a flake; machines that are not evaluated take the nixpkgs
+    /// of NIX_PATH
+    #[arg(value_name = "PATH")]
+    pub(crate) place: String,
+}
+
+/// A tool that `keys import` reads the declarations for.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tool {
+    /// `deployment.keys`
+    Nixops,
+    /// `deployment.keys`
+    Colmena,
+    /// `deployment.secrets`
+    Morph,
+    /// `sops.secrets`
+    SopsNix,
+    /// `age.secrets`
+    Agenix,
+}
+
+impl Tool {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nixops => "nixops",
+            Self::Colmena => "colmena",
+            Self::Morph => "morph",
+            Self::SopsNix => "sops-nix",
+            Self::Agenix => "agenix",
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Compat {
+    /// The commands of NixOps
+    #[command(subcommand)]
+    Nixops(Nixops),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Nixops {
+    /// Send the keys of the selected hosts; what is about NixOps' own state and builds is accepted and means nothing
+    SendKeys(NixopsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct NixopsArgs {
+    #[command(flatten)]
+    pub(crate) send: SendArgs,
+    #[command(flatten)]
+    _meaningless: Meaningless,
+}
+
+/// What NixOps takes and nothing here asks for.
+#[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    dead_code,
+    reason = "each is a switch of another's command line, which nothing asks for"
+)]
+struct Meaningless {
+    /// Means nothing
+    #[arg(short, long, value_name = "NAME")]
+    deployment: Option<String>,
+    /// Means nothing
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Means nothing
+    #[arg(long, value_name = "FILE")]
+    network: Option<PathBuf>,
+    /// Means nothing
+    #[arg(long)]
+    debug: bool,
+    /// Means nothing
+    #[arg(long)]
+    confirm: bool,
+    /// Means nothing
+    #[arg(long)]
+    show_trace: bool,
+    /// Means nothing
+    #[arg(short = 'K', long)]
+    keep_failed: bool,
+    /// Means nothing
+    #[arg(short = 'I', value_name = "PATH")]
+    include_path: Vec<String>,
+    /// Means nothing
+    #[arg(long, num_args = 2, value_names = ["NAME", "VALUE"])]
+    option: Vec<String>,
+    /// Means nothing
+    #[arg(short = 'j', long, value_name = "N")]
+    max_jobs: Option<String>,
+    /// Means nothing
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -94,7 +203,7 @@ pub(crate) struct SendArgs {
     pub(crate) selection: Selection,
     /// Say what would be sent; change nothing
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
     /// Send what can be resolved; a key whose source fails stays as it is on the host
     #[arg(long)]
     keep_going: bool,
@@ -181,6 +290,18 @@ pub(crate) struct WipeArgs {
 }
 
 impl Globals {
+    /// Returns the manifest that is asked for.
+    ///
+    /// Not by clap's `conflicts_with`, which does not see that one stands before the command and the other behind it.
+    pub(crate) fn manifest(&self) -> Result<Named<'_>, Failure> {
+        match (&self.flake, &self.file) {
+            (Some(_), Some(_)) => Err(Failure::usage("--file and --flake: one manifest is wanted")),
+            (Some(flake), None) => Ok(Named::Flake(flake)),
+            (None, Some(file)) => Ok(Named::File(file)),
+            (None, None) => Ok(Named::No),
+        }
+    }
+
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
     }
@@ -193,6 +314,15 @@ impl Patience {
 }
 
 impl SendArgs {
+    /// Returns what this is for: with `--dry-run`, only to be told about.
+    pub(crate) fn purpose(&self) -> Purpose {
+        if self.dry_run {
+            Purpose::Plan
+        } else {
+            Purpose::Send
+        }
+    }
+
     /// Which values that are new each time are made.
     pub(crate) fn made(&self, purpose: Purpose) -> Result<Made, Failure> {
         match (purpose, self.renew) {

@@ -15,7 +15,7 @@ pub(crate) async fn get(globals: &Globals, args: &GetArgs) -> Result<Exit, Failu
     if io::stdout().is_terminal() && !args.reveal {
         return Err(Failure::usage("stdout is a terminal").hint("--reveal shows the secret there"));
     }
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let source = source(&manifest, args)?;
     if source.is_volatile() {
         return Err(

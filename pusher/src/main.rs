@@ -12,6 +12,7 @@ mod glob;
 mod host;
 mod host_key;
 mod identity;
+mod import;
 mod known_hosts;
 mod manifest;
 mod output;
@@ -42,7 +43,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use cli::{CheckCommand, Cli, Command, ManifestCommand};
+use cli::{CheckCommand, Cli, Command, Compat, ManifestCommand, Nixops, NixopsArgs};
 use failure::{Exit, Failure};
 use output::{Form, Output};
 
@@ -115,15 +116,18 @@ async fn caught(signal: &mut Signal) {
 async fn execute(cli: &Cli) -> Result<Exit, Failure> {
     let globals = &cli.globals;
     match &cli.command {
-        Command::Send(args) if args.dry_run => send::send(globals, args, Purpose::Plan).await,
-        Command::Send(args) => send::send(globals, args, Purpose::Send).await,
+        Command::Send(args)
+        | Command::Compat(Compat::Nixops(Nixops::SendKeys(NixopsArgs { send: args, .. }))) => {
+            send::send(globals, args, args.purpose()).await
+        }
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
-        Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args),
+        Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args).await,
         Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
         Command::Unseal(args) => unseal::unseal(globals, args).await,
         Command::Wipe(args) => wipe::wipe(globals, args).await,
+        Command::Import(args) => import::import(globals, args).await,
         Command::Manifest(ManifestCommand::Schema) => print(&manifest::schema()),
         Command::Completions { shell } => {
             // Into memory first: it panics where it cannot write.

@@ -2,6 +2,7 @@
 
 mod decode;
 mod document;
+mod evaluate;
 mod expand;
 mod find;
 mod hint;
@@ -92,6 +93,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PARALLEL: usize = 16;
 const MOST_PARALLEL: usize = 1024;
 
+/// The manifest that the command line names, if it names one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named<'a> {
+    No,
+    /// A file, which Nix evaluates if it ends in `.nix`.
+    File(&'a Path),
+    /// `FOLDER` or `FOLDER#ATTRIBUTE`.
+    Flake(&'a str),
+}
+
 impl Default for SshSettings {
     fn default() -> Self {
         Self {
@@ -103,8 +114,20 @@ impl Default for SshSettings {
 }
 
 impl Manifest {
+    /// Reads or evaluates the manifest that is named.
+    pub(crate) async fn of(named: Named<'_>) -> Result<Self, Failure> {
+        let is_nix = |path: &Path| path.extension().is_some_and(|extension| extension == "nix");
+        let (file, text) = match named {
+            Named::Flake(reference) => evaluate::flake(reference).await?,
+            Named::File(path) if is_nix(path) => evaluate::file(path).await?,
+            Named::File(path) => return Self::load(Some(path)),
+            Named::No => return Self::load(None),
+        };
+        Self::parse(&text, &file)
+    }
+
     /// Reads the named manifest, or the `keys.toml` that is found from the current folder.
-    pub(crate) fn load(named: Option<&Path>) -> Result<Self, Failure> {
+    fn load(named: Option<&Path>) -> Result<Self, Failure> {
         let path = match named {
             Some(path) => path.to_owned(),
             None => find::locate()?,
@@ -145,6 +168,12 @@ impl Manifest {
             file: file.to_owned(),
         })
     }
+}
+
+/// Returns what the machines of a flake (`FOLDER#ATTRIBUTE`) or a `.nix` file declare for another tool: a manifest in JSON,
+/// with notes of what it cannot say.
+pub(crate) async fn foreign(place: &str, tool: &str) -> Result<String, Failure> {
+    evaluate::foreign(place, tool).await
 }
 
 /// Returns the JSON Schema of the manifest, for editors and for the tools that write manifests.

@@ -17,7 +17,7 @@ use crate::select::Selection;
 
 pub(crate) async fn recipients(globals: &Globals, selection: &Selection) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let mut found = Vec::new();
     for selected in selection.apply(&manifest)? {
         let result = recipient(&selected.host, &manifest.ssh).await;

@@ -24,7 +24,7 @@ pub(crate) async fn send(
     purpose: Purpose,
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let selected = args.selection.apply(&manifest)?;
     let mut selected = volatile::hold(selected, &manifest, args.made(purpose)?).await;
     let doing = Doing::now("resolving the sources");

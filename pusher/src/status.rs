@@ -24,7 +24,7 @@ use crate::volatile::{self, Made};
 
 pub(crate) async fn status(globals: &Globals, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let selected = args.selection.apply(&manifest)?;
     let mut selected = volatile::hold(selected, &manifest, Made::None).await;
     let answers = match ask(&manifest, &mut selected, args).await {

@@ -15,7 +15,7 @@ use crate::source::Source;
 
 pub(crate) async fn unseal(globals: &Globals, args: &UnsealArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let name = args.vault.as_deref();
     let settings = &manifest.sources.waiting(args.patience.wait());
     let shares = settings.shares(name)?;

@@ -18,7 +18,7 @@ use crate::select::Selected;
 /// Sends no keys to the named hosts, so that those which are there go, and their units are told of it.
 pub(crate) async fn wipe(globals: &Globals, args: &WipeArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     if !args.hosts.is_named() {
         let hint = "for all hosts of the manifest: keys wipe '*'";
         return Err(Failure::usage("which hosts are to lose their keys?").hint(hint));

@@ -29,6 +29,8 @@ mod documents;
 mod exit_codes;
 /// What is at /run/keys: only memory that cannot be swapped, and the same one from the first frame to the commit.
 mod filesystem;
+/// Manifests that Nix makes, of flakes and of other machines: evaluated once for each state, and like a program.
+mod flakes;
 /// Many hosts at once, some of which fail.
 mod fleet;
 /// Keys that are folders: one key for each field of a map.
@@ -57,6 +59,8 @@ mod manifests;
 mod maps;
 /// `keys-mount.service`: memory at /run/keys that cannot be swapped, whatever was there before.
 mod mount;
+/// The NixOS modules, evaluated by a real Nix: their options, what they refuse, and the manifests that come out.
+mod nixos;
 /// Who can read what, at every instant: modes, folders, ACLs, umasks, and things that were planted where keys go.
 mod permissions;
 /// Secrets that are typed.

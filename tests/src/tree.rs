@@ -20,13 +20,18 @@ pub struct Tree {
 impl Tree {
     /// Makes one for a host called `name`: with a machine id and an ssh host key of its own, and the lab's key for root.
     pub(crate) fn new(name: &str, release: Release) -> Self {
+        Self::over(name, &release.tree())
+    }
+
+    /// Makes one on top of this cached tree.
+    pub(crate) fn over(name: &str, below: &Path) -> Self {
         let folder = lab::folder().join(format!("{name}-{}", lab::number()));
         for part in ["up", "work", "root"] {
             fs::create_dir_all(folder.join(part)).expect("the lab's folder can be written");
         }
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
-            release.tree().display(),
+            below.display(),
             folder.join("up").display(),
             folder.join("work").display()
         );
