@@ -335,6 +335,7 @@ mod tests {
                 sender: String::new(),
                 keys: 0,
                 bytes: 0,
+                unsealed: false,
                 bundle: None,
             },
             keys: keys.iter().map(wanted).collect(),

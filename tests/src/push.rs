@@ -29,6 +29,7 @@ impl Push {
             sender: "case@lab".to_owned(),
             keys: u32::try_from(keys.len()).expect("few"),
             bytes: keys.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            unsealed: false,
             bundle: None,
         };
         let keys = keys

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Conflict, Digest, KeyName, Mode, Principal, Secret, Tell, limits, printable};
 
-/// The word in `requires` of Hello and Manifest for everything here.
-pub const FEATURE: &str = "bundle";
 /// The namespace of its SSHSIG signature.
 pub const NAMESPACE: &str = "keys-bundle@v1";
 /// What the container begins with: what it is, and its version.

@@ -140,7 +140,10 @@ pub struct Manifest {
     pub keys: u32,
     /// The sum of their sizes.
     pub bytes: u64,
-    /// The sealed bundle that follows the bodies. Where `requires` says `bundle` and this is none, none is to be kept.
+    /// Whether no key of this manifest is sealed any more: the bundle of it goes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unsealed: bool,
+    /// The sealed bundle that follows the bodies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<Offer>,
 }

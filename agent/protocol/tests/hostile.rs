@@ -83,6 +83,7 @@ fn session() -> Vec<u8> {
         sender: "ann@atlas".into(),
         keys: 1,
         bytes: 70_000,
+        unsealed: false,
         bundle: None,
     };
     wire.send(&manifest).unwrap();
