@@ -3,7 +3,7 @@
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use keys_protocol::{
-    Action, Commit, Done, Have, Hello, Key, KeyOutcome, KeyResult, KeyedHash, Kind, Manifest, Need,
+    Action, Commit, Features, Have, Hello, Key, KeyOutcome, KeyResult, KeyedHash, Manifest, Need,
     Needs, Purpose, Scope, Stray, VERSION, Wire, WireError, printable,
 };
 
@@ -22,8 +22,11 @@ pub(crate) fn give(bundle: &Bundle) -> Result<String, Refused> {
     let stdout = agent.stdout.take().ok_or_else(missing)?;
     let stdin = agent.stdin.take().ok_or_else(missing)?;
     let said = converse(bundle, stdout, stdin);
-    let ended = agent.wait().trying(|| "wait for keys-agent".into())?;
-    let results = said.trying(|| format!("keys-agent ({ended})"))?;
+    // What it relays by now is what becomes of units, which may wait for us: the boot goes on after this. The agent tells
+    // them all the same. That it has ended already is as good.
+    let _ended = agent.kill();
+    let _status = agent.wait().trying(|| "wait for keys-agent".into())?;
+    let results = said.trying(|| "keys-agent".into())?;
     Ok(words(&results))
 }
 
@@ -61,14 +64,15 @@ fn converse(
     }
     announce(&mut wire, bundle, &hello)?;
     bodies(&mut wire, bundle)?;
-    results(&mut wire)
+    results(&mut wire, bundle.keys.len())
 }
 
 fn announce(wire: &mut Talk, bundle: &Bundle, hello: &Hello) -> Result<(), WireError> {
     let head = &bundle.head;
     wire.send(&Manifest {
         protocol: VERSION,
-        requires: String::new(),
+        // All that it has: units may be of any kind that the bundle's maker knew.
+        requires: Features::offered(&hello.features).to_string(),
         id: head.manifest.clone(),
         scope: Scope::Part,
         purpose: Purpose::Reseed,
@@ -78,6 +82,7 @@ fn announce(wire: &mut Talk, bundle: &Bundle, hello: &Hello) -> Result<(), WireE
         sender: printable(&format!("keys-restore for {}", head.sender), TOLD),
         keys: head.keys,
         bytes: head.bytes,
+        unsealed: false,
         bundle: None,
     })?;
     for (entry, secret) in &bundle.keys {
@@ -121,19 +126,9 @@ fn bodies(wire: &mut Talk, bundle: &Bundle) -> Result<(), WireError> {
     wire.flush()
 }
 
-fn results(wire: &mut Talk) -> Result<Vec<KeyResult>, WireError> {
-    let mut results = Vec::new();
-    loop {
-        let frame = wire.frame()?;
-        match frame.kind {
-            Kind::KeyResult => results.push(frame.parse()?),
-            Kind::UnitResult | Kind::Progress => {}
-            _ => {
-                let _generation: Done = frame.parse()?;
-                return Ok(results);
-            }
-        }
-    }
+/// Hears what became of the keys, which are committed by then.
+fn results(wire: &mut Talk, keys: usize) -> Result<Vec<KeyResult>, WireError> {
+    (0..keys).map(|_| wire.receive()).collect()
 }
 
 /// Counts what came back, and names what did not.
