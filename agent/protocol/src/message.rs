@@ -112,6 +112,10 @@ pub enum Purpose {
 
 /// The pusher's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch by itself, as it stands on the wire"
+)]
 pub struct Manifest {
     /// The protocol version the pusher chose.
     pub protocol: u32,
