@@ -518,6 +518,12 @@ fn what_is_sealed_no_more_leaves_the_host_and_its_bundle_is_worthless() {
     let _removed = lab.host.run(&format!("rm {path}")).succeeded();
     lab.host.reboot();
     assert!(!lab.host.inside().has("/run/keys/token"), "it came back");
+    // Nor does one survive a wipe of the host.
+    lab.manifest("second");
+    let _sent = lab.operator.send("pigeon").succeeded();
+    assert!(lab.host.inside().has(&path), "no bundle was made");
+    let _wiped = lab.operator.keys("wipe pigeon --yes").succeeded();
+    assert!(!lab.host.inside().has(&path), "a wiped host has a bundle");
 }
 
 #[test]
