@@ -57,7 +57,12 @@ fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hell
         protocol_min: VERSION,
         protocol_max: VERSION,
         // Whoever does not know of it would change keys here, and the bundle would bring the old ones back.
-        requires: if is_stored { Feature::Bundle.word() } else { "" }.to_owned(),
+        requires: if is_stored {
+            Feature::Bundle.word()
+        } else {
+            ""
+        }
+        .to_owned(),
         features: Features::all().to_string(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         host_id: identity.id,
