@@ -318,6 +318,7 @@ mod tests {
                 size: bytes.map_or(0, |bytes| bytes.len() as u64),
                 mac: bytes.map(|bytes| KeyedHash::of(&NONCE, bytes.as_bytes())),
                 units: 1,
+                sealed: false,
             },
             units: vec![unit("ours")],
         };
@@ -334,6 +335,8 @@ mod tests {
                 sender: String::new(),
                 keys: 0,
                 bytes: 0,
+                unsealed: false,
+                bundle: None,
             },
             keys: keys.iter().map(wanted).collect(),
         }

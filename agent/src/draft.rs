@@ -39,6 +39,11 @@ impl Draft {
         self.file.write_all(bytes)
     }
 
+    /// Waits until the bytes are on the disk.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.file.sync_all()
+    }
+
     /// Sets the mode, and only then gives it the name `path` below `folder`.
     pub(crate) fn publish(self, folder: &Folder, path: &str) -> Result<()> {
         let file = OwnedFd::from(self.file);

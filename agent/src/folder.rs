@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
 use nix::fcntl::{openat2, readlinkat, renameat, renameat2};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, symlinkat, unlinkat};
 use nix::{NixPath, Result};
 
 /// How every path below a folder is walked.
@@ -130,6 +130,16 @@ impl Folder {
             self.unlink(draft)?;
         }
         turned
+    }
+
+    /// Gives what is at `new` the name `name`, whatever was there, in one step.
+    pub(crate) fn replace(&self, new: &str, name: &str) -> Result<()> {
+        renameat(&self.0, new, &self.0, name)
+    }
+
+    /// Waits until the names in it are on the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        fsync(&self.0)
     }
 
     /// Moves `name` to another folder, unless something is there.

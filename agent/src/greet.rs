@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys_protocol::{Features, Have, Hello, Stray, VERSION, limits, printable};
+use keys_protocol::{Feature, Features, Have, Hello, Stray, VERSION, limits, printable};
 
 use crate::account::{self, Database};
 use crate::boot;
@@ -12,6 +12,7 @@ use crate::host::Identity;
 use crate::inventory::Inventory;
 use crate::place::Place;
 use crate::session::Session;
+use crate::shelf::Shelf;
 
 /// The most strays that are told; more are as bad.
 const STRAYS: usize = 1000;
@@ -47,11 +48,21 @@ pub(crate) fn greet(
 
 fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hello, Failure> {
     let identity = Identity::read()?;
+    let bundle = Shelf::open()?.map_or(Ok(None), |shelf| shelf.standing())?;
+    let is_stored = bundle
+        .as_ref()
+        .is_some_and(|(kept, _)| !kept.keys.is_empty());
     let origin = inventory.generation.as_ref().map(|found| &found.origin);
     Ok(Hello {
         protocol_min: VERSION,
         protocol_max: VERSION,
-        requires: String::new(),
+        // Whoever does not know of it would change keys here, and the bundle would bring the old ones back.
+        requires: if is_stored {
+            Feature::Bundle.word()
+        } else {
+            ""
+        }
+        .to_owned(),
         features: Features::all().to_string(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         host_id: identity.id,
@@ -59,7 +70,8 @@ fn hello(session: &Session, place: &Place, inventory: &Inventory) -> Result<Hell
         boot: boot::mark(place)?.map_or_else(String::new, |mark| mark.to_string()),
         boot_id: boot::kernel_boot_id(),
         generation: inventory.number(),
-        epoch: 0,
+        epoch: bundle.as_ref().map_or(0, |(kept, _)| kept.epoch),
+        bundle: bundle.map(|(_, standing)| standing),
         sent_by: origin.map_or_else(String::new, |origin| {
             printable(&origin.sender, limits::TEXT / 8)
         }),

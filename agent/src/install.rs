@@ -70,31 +70,35 @@ pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o022));
     let program = program()?;
     for (path, text) in FILES {
-        let path = Path::new(path);
-        let text = text.replace(PACKAGED, &program);
-        let writing = || format!("write {}", path.display());
-        match fs::read(path) {
-            Ok(there) if there == text.as_bytes() => {
-                say(&format!("{} is as it should be", path.display()));
-            }
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).doing(writing),
-            _ => {
-                write(path, &text).doing(writing)?;
-                say(&format!("wrote {}", path.display()));
-            }
-        }
+        place(Path::new(path), &text.replace(PACKAGED, &program), say)?;
     }
     link_generator(&program, say)?;
-    for command in COMMANDS {
-        run(command)?;
-        say(&format!("ran {}", command.join(" ")));
+    COMMANDS.iter().try_for_each(|command| run(command, say))
+}
+
+/// Writes a file, unless it is as it should be.
+pub(crate) fn place(path: &Path, text: &str, say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    let writing = || format!("write {}", path.display());
+    match fs::read(path) {
+        Ok(there) if there == text.as_bytes() => {
+            say(&format!("{} is as it should be", path.display()));
+        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).doing(writing),
+        _ => {
+            write(path, text).doing(writing)?;
+            say(&format!("wrote {}", path.display()));
+        }
     }
     Ok(())
 }
 
 /// The path of this very program, which must be fit for a unit that runs it as root.
 fn program() -> Result<String, Failure> {
-    let own = std::env::current_exe().doing(|| "find this program".into())?;
+    fit(&std::env::current_exe().doing(|| "find this program".into())?)
+}
+
+/// Returns the path of a program that a unit may run as root.
+pub(crate) fn fit(own: &Path) -> Result<String, Failure> {
     for part in own.ancestors() {
         let about = fs::metadata(part).doing(|| format!("stat {}", part.display()))?;
         if about.uid() != 0 || about.mode() & 0o022 != 0 {
@@ -152,7 +156,8 @@ fn link_generator(program: &str, say: &mut dyn FnMut(&str)) -> Result<(), Failur
     Ok(())
 }
 
-fn run(command: &[&str]) -> Result<(), Failure> {
+/// Runs a command that must succeed.
+pub(crate) fn run(command: &[&str], say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     let line = command.join(" ");
     let (program, arguments) = command.split_first().unwrap_or((&"", &[]));
     let output = Command::new(program)
@@ -161,6 +166,7 @@ fn run(command: &[&str]) -> Result<(), Failure> {
         .output();
     let output = output.doing(|| line.clone())?;
     if output.status.success() {
+        say(&format!("ran {line}"));
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);

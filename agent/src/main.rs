@@ -1,9 +1,11 @@
 //! `keys-agent`: the side of `keys` that writes keys on a host.
 
 mod account;
+mod at_rest;
 mod bell;
 mod body;
 mod boot;
+mod bundle;
 mod callers;
 mod clash;
 mod compare;
@@ -39,10 +41,12 @@ mod refused;
 mod relay;
 mod report;
 mod restart;
+mod restoring;
 mod revival;
 mod serve;
 mod session;
 mod settle;
+mod shelf;
 mod socket;
 mod space;
 mod stage;
@@ -71,7 +75,7 @@ use crate::session::Session;
 use crate::verb::Verb;
 
 /// The verbs for people, and those for units and for this program itself.
-const USAGE: &str = "usage: keys-agent receive | status | relay | install";
+const USAGE: &str = "usage: keys-agent receive | status | relay | install [--restore [FOLDER]]";
 /// `EX_USAGE` of sysexits(3).
 const EX_USAGE: u8 = 64;
 
@@ -109,6 +113,8 @@ fn verb(words: &[&str]) -> Result<u8, Failure> {
             std::env::var_os("SSH_ORIGINAL_COMMAND").as_deref(),
         )?),
         ["install"] => install::install(&mut say).map(|()| 0),
+        ["install", "--restore"] => restoring::install(&shelf::declared()?, &mut say).map(|()| 0),
+        ["install", "--restore", folder] => restoring::install(folder, &mut say).map(|()| 0),
         ["mount"] => mount::mount().map(|memory| {
             say(&memory.to_string());
             0

@@ -13,6 +13,8 @@ pub(crate) struct Mount {
     pub(crate) id: u64,
     /// The type of the filesystem.
     pub(crate) kind: String,
+    /// What is mounted: a device, or a word where there is none.
+    pub(crate) source: String,
     /// The options of the filesystem itself, not of this mount of it.
     options: Vec<String>,
 }
@@ -30,7 +32,7 @@ impl Mount {
     pub(crate) fn id_of(fd: &impl AsFd) -> Result<u64, Failure> {
         statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
             .map(|stat| stat.stx_mnt_id)
-            .doing(|| "statx the mount of /run/keys".into())
+            .doing(|| "statx a mount".into())
     }
 
     /// Returns whether the filesystem has the option.
@@ -49,9 +51,14 @@ fn find(table: &str, id: u64) -> Option<Mount> {
         let (_, filesystem) = line.split_once(" - ")?;
         let mut fields = filesystem.split(' ');
         let kind = fields.next()?.to_owned();
-        let _source = fields.next()?;
+        let source = fields.next()?.to_owned();
         let options = fields.next()?.split(',').map(str::to_owned).collect();
-        Some(Mount { id, kind, options })
+        Some(Mount {
+            id,
+            kind,
+            source,
+            options,
+        })
     })
 }
 

@@ -134,7 +134,8 @@ fn told(units: &[Tell], concerns: fn(How) -> bool) -> Vec<Tell> {
 }
 
 /// What needs a new generation.
-const CHANGES: [KeyOutcome; 3] = [KeyOutcome::New, KeyOutcome::Changed, KeyOutcome::Removed];
+pub(crate) const CHANGES: [KeyOutcome; 3] =
+    [KeyOutcome::New, KeyOutcome::Changed, KeyOutcome::Removed];
 
 /// The generation to be.
 pub(crate) struct Next<'a> {

@@ -15,7 +15,7 @@ use crate::mountinfo::Mount;
 /// Where keys are.
 pub(crate) const PATH: &str = "/run/keys";
 /// `RAMFS_MAGIC` of `linux/magic.h`.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+pub(crate) const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 const HINT: &str = "keys-mount.service makes it: systemctl start keys-mount.service; \
                     by hand: mount -t ramfs -o mode=0751 ramfs /run/keys";
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use keys_protocol::{
-    Action, Conflict, Features, How, Key, Manifest, Purpose, RefusalCode, Scope, Tell, VERSION,
-    limits, printable,
+    Action, Conflict, Features, How, Key, KeyName, Manifest, Purpose, RefusalCode, Scope, Tell,
+    VERSION, limits, printable,
 };
 
 use crate::account::{Database, question};
+use crate::bundle;
 use crate::failure::Failure;
 use crate::record::Origin;
 use crate::session::Session;
@@ -36,7 +37,8 @@ impl Push {
         let manifest: Manifest = session.receive()?;
         let features = check(&manifest)?;
         session.speak_with(features);
-        session.allow_for(manifest.bytes);
+        let bundle = manifest.bundle.as_ref().map_or(0, |offer| offer.size);
+        session.allow_for(manifest.bytes + bundle);
         let mut push = Self {
             manifest,
             keys: Vec::new(),
@@ -98,6 +100,12 @@ impl Push {
         self.manifest.scope == Scope::Host && self.manifest.purpose == Purpose::Send
     }
 
+    /// Returns the keys that are in the bundle it brings.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = &KeyName> {
+        let sealed = self.keys.iter().filter(|wanted| wanted.key.sealed);
+        sealed.map(|wanted| &wanted.key.name)
+    }
+
     /// Returns whether the session is only to say what would be done.
     pub(crate) fn is_plan(&self) -> bool {
         self.manifest.purpose == Purpose::Plan
@@ -142,6 +150,7 @@ fn check(manifest: &Manifest) -> Result<Features, Failure> {
     if manifest.sender.len() > limits::TEXT {
         return Err(Failure::breach("a sender has at most 1024 bytes"));
     }
+    manifest.bundle.as_ref().map_or(Ok(()), bundle::check)?;
     if manifest.keys > limits::KEYS {
         let most = limits::KEYS;
         return Err(Failure::breach(format!(

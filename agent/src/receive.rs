@@ -4,6 +4,7 @@ use keys_protocol::Needs;
 
 use crate::account::Accounts;
 use crate::boot;
+use crate::bundle::Bundle;
 use crate::compare::compare;
 use crate::failure::Failure;
 use crate::greet::greet;
@@ -32,13 +33,16 @@ pub(crate) fn receive(session: &mut Session) -> Result<Outcome, Failure> {
     if push.is_plan() {
         return report::preview(session, &next, inventory.number());
     }
+    let bundle = Bundle::of(&push, &next)?;
     boot::make_mark(&place)?;
     space::reserve(&place, &next, &inventory)?;
     ask(session, &next)?;
     let committed = if next.differs {
-        Some(write(session, &place, &inventory, (&push, &next))?)
+        Some(write(session, &place, &inventory, (&push, &next, bundle))?)
     } else {
+        let bundle = bundle.receive(session)?;
         session.expect_commit(Received::default())?;
+        bundle.settle()?;
         None
     };
     // From here on there is no way back, and none is needed: what fails is reported.
@@ -67,11 +71,13 @@ fn write(
     session: &mut Session,
     place: &Place,
     inventory: &Inventory,
-    (push, next): (&Push, &Next),
+    (push, next, bundle): (&Push, &Next, Bundle),
 ) -> Result<Committed, Failure> {
     let stage = Stage::begin(place, next)?;
     let received = stage.fill(next, inventory.generation.as_ref(), session)?;
+    let bundle = bundle.receive(session)?;
     session.expect_commit(received)?;
     stage.finish(next, &push.origin())?;
+    bundle.settle()?;
     stage.commit()
 }

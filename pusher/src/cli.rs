@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use keys_protocol::{KeyName, Purpose};
 
 use crate::failure::Failure;
-use crate::manifest::{Manifest, Named, SshSettings};
+use crate::manifest::{Key, Manifest, Named, Offline, SshSettings};
 use crate::output::Form;
 use crate::plan::Rules;
-use crate::select::{Hosts, Selection};
+use crate::select::{Hosts, Selected, Selection};
 use crate::volatile::Made;
 
 /// Sends secrets to hosts that must never have them on disk.
@@ -344,6 +344,26 @@ impl SendArgs {
             take_over: self.take_over,
             prune_all: self.prune_all,
         }
+    }
+
+    /// Returns the hosts and keys that are selected. Of the sealed keys of a host it is all or none: its bundle is made
+    /// whole, and one that was not made anew would bring the old secret back.
+    pub(crate) fn select(&self, manifest: &Manifest) -> Result<Vec<Selected>, Failure> {
+        let selected = self.selection.apply(manifest)?;
+        let is_sealed = |key: &&Arc<Key>| key.offline == Offline::Sealed;
+        for one in &selected {
+            let chosen = one.keys.iter().filter(is_sealed).count();
+            let left = one.host.keys.values().filter(is_sealed);
+            let mut left = left.filter(|key| !one.keys.iter().any(|other| other.name == key.name));
+            if let (1.., Some(other)) = (chosen, left.next()) {
+                let text = format!(
+                    "{}: the sealed keys of a host are sent together, and {} is not among these",
+                    one.host.name, other.name
+                );
+                return Err(Failure::usage(text).hint("send all keys of this host"));
+            }
+        }
+        Ok(selected)
     }
 
     /// Returns the manifest's ssh settings with what the command line says on top.

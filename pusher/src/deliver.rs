@@ -15,6 +15,7 @@ use crate::ending::Ending;
 use crate::failure::{Exit, Failure};
 use crate::manifest::{Host, SshSettings};
 use crate::plan::Push;
+use crate::seal::{Seal, seal};
 use crate::ssh::{Asking, Incoming, Outgoing, Session, Verb};
 use crate::stream::{self, Broken, Inventory, Outcome};
 use crate::volatile;
@@ -40,6 +41,8 @@ pub(crate) struct Pushed {
     pub(crate) outcome: Outcome,
     /// The keys whose source failed, and why.
     pub(crate) failed: Vec<(KeyName, Failure)>,
+    /// What became of the sealed bundle.
+    pub(crate) seal: Seal,
 }
 
 /// Streams every push, at most `settings.parallel` at once, in the order of the hosts' names.
@@ -115,9 +118,19 @@ async fn side_by_side<T: Send + 'static>(
 }
 
 async fn deliver(push: Push, settings: &SshSettings, asking: Asking) -> Result<Pushed, Failure> {
-    let push = Arc::new(push);
     let purpose = push.manifest.purpose;
-    let mut outcome = match exchange(&push, settings, asking, purpose).await {
+    let mut push = Arc::new(seal(push, 0).await?);
+    let mut exchanged = exchange(&push, settings, asking, purpose).await;
+    if let Err(Lost {
+        broken: Broken::Behind(epoch),
+        ..
+    }) = exchanged
+    {
+        // The bundle that is there was numbered by a clock that is ahead of ours.
+        push = Arc::new(seal(Push::clone(&push), epoch).await?);
+        exchanged = exchange(&push, settings, asking, purpose).await;
+    }
+    let mut outcome = match exchanged {
         Err(Lost {
             broken: Broken::Unknown(error),
             ..
@@ -128,6 +141,7 @@ async fn deliver(push: Push, settings: &SshSettings, asking: Asking) -> Result<P
     Ok(Pushed {
         outcome,
         failed: push.failed.clone(),
+        seal: push.seal.clone(),
     })
 }
 
@@ -150,7 +164,9 @@ async fn settle(
         outcome
     });
     match asked {
-        Ok(outcome) if outcome.is_in_place() => Ok(outcome),
+        Ok(outcome) if outcome.is_in_place() && push.seal.is_in(&outcome.inventory.hello) => {
+            Ok(outcome)
+        }
         Ok(_) => Err(lost(
             "the host had not applied it; nothing was changed".into(),
         )),
@@ -263,6 +279,8 @@ impl Lost {
             }
             Broken::Stranger(text) => Failure::new(Exit::HostKey, text),
             Broken::Unknown(error) => Failure::new(Exit::Unreachable, error.to_string()),
+            Broken::Behind(_) => Failure::new(Exit::Failed, words(&self.broken))
+                .hint("another send came in between: send again"),
             Broken::Version(text) => {
                 Failure::new(Exit::Failed, text).hint("install the same version on both sides")
             }
@@ -278,6 +296,7 @@ fn words(broken: &Broken) -> String {
     match broken {
         Broken::Before(error) | Broken::Unknown(error) => error.to_string(),
         Broken::Stranger(text) | Broken::Version(text) => text.clone(),
+        Broken::Behind(epoch) => format!("the sealed bundle there has the number {epoch} already"),
     }
 }
 

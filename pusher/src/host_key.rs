@@ -73,6 +73,7 @@ impl HostKey {
         self.kind.name
     }
 
+    /// Whether it is of the one type that age can encrypt to.
     pub(crate) fn is_ed25519(&self) -> bool {
         self.kind.shape == Shape::Ed25519
     }

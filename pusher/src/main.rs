@@ -22,6 +22,7 @@ mod recipients;
 mod report;
 mod resolve;
 mod row;
+mod seal;
 mod select;
 mod send;
 mod source;

@@ -9,6 +9,7 @@ mod hint;
 mod json;
 mod problem;
 mod refer;
+mod sealing;
 mod toml;
 mod tree;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keys_protocol::{KeyName, Mode, Principal, Tell, limits, printable};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::document::{Document, Ssh};
@@ -28,6 +30,7 @@ use crate::host::{Destination, HostName, Tag};
 use crate::host_key::HostKey;
 use crate::resolve::Settings;
 use crate::resolve::vault::VaultSettings;
+use crate::seal::Sealing;
 use crate::source::Source;
 
 /// A manifest with every key at its hosts.
@@ -63,6 +66,8 @@ pub(crate) struct Host {
     pub(crate) tags: BTreeSet<Tag>,
     pub(crate) host_key: Option<HostKey>,
     pub(crate) sudo: Sudo,
+    /// How its bundle is made, if any of its keys is sealed.
+    pub(crate) sealing: Option<Sealing>,
     pub(crate) keys: BTreeMap<KeyName, Arc<Key>>,
 }
 
@@ -84,7 +89,19 @@ pub(crate) struct Key {
     pub(crate) mode: Mode,
     /// Whether the manifest says that every user of the host may read it; the mode lets them only if it does.
     pub(crate) public: bool,
+    pub(crate) offline: Offline,
     pub(crate) tells: BTreeSet<Tell>,
+}
+
+/// What becomes of a key when its host reboots.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Offline {
+    /// It is gone until it is sent again.
+    #[default]
+    Never,
+    /// It is in the encrypted bundle that the host opens by itself.
+    Sealed,
 }
 
 /// The longest id that a manifest may give itself, in bytes.
@@ -155,7 +172,7 @@ impl Manifest {
         let ssh = ssh(&document.ssh, &folder).map_err(|problem| problem.inside("ssh"))?;
         Ok(Self {
             id: id(document.id.as_deref(), file).map_err(|problem| problem.inside("id"))?,
-            hosts: expand::hosts(&document)?,
+            hosts: expand::hosts(&document, &folder)?,
             ssh: ssh.clone(),
             sources: Settings {
                 root: folder,

@@ -9,7 +9,8 @@ use keys_protocol::{
 };
 
 use crate::failure::Failure;
-use crate::manifest::{Host, Key};
+use crate::manifest::{Host, Key, Offline};
+use crate::seal::Seal;
 use crate::select::Selected;
 use crate::source::Source;
 
@@ -48,7 +49,8 @@ impl Rules {
 /// What every source gave.
 pub(crate) type Resolved = BTreeMap<Source, Result<Arc<Secret>, Failure>>;
 
-/// One host's push, ready to be streamed.
+/// One host's push, ready to be streamed. A copy of it shares the secrets.
+#[derive(Clone)]
 pub(crate) struct Push {
     pub(crate) host: Arc<Host>,
     pub(crate) manifest: ManifestFrame,
@@ -57,9 +59,12 @@ pub(crate) struct Push {
     pub(crate) failed: Vec<(KeyName, Failure)>,
     /// The keys whose source was not asked, on purpose; they are among `keys`, without a secret.
     pub(crate) held: BTreeSet<KeyName>,
+    /// What becomes of the sealed bundle: nothing, until [`crate::seal::seal`] says otherwise.
+    pub(crate) seal: Seal,
 }
 
 /// One key of a push; without a secret where its source failed.
+#[derive(Clone)]
 pub(crate) struct Item {
     pub(crate) key: Arc<Key>,
     pub(crate) secret: Option<Arc<Secret>>,
@@ -161,6 +166,7 @@ impl Push {
             keys,
             failed,
             held: selected.held.clone(),
+            seal: Seal::Untouched,
         }
     }
 }
@@ -182,6 +188,8 @@ fn frame(id: &str, scope: Scope, keys: &[Item], rules: Rules) -> ManifestFrame {
         sender: sender(),
         keys: u32::try_from(keys.len()).unwrap_or(u32::MAX),
         bytes: sizes.sum(),
+        unsealed: false,
+        bundle: None,
     }
 }
 
@@ -204,7 +212,13 @@ impl Item {
             size: secret.map_or(0, |secret| secret.len() as u64),
             mac: secret.map(|secret| KeyedHash::of(nonce, secret.expose())),
             units: u32::try_from(key.tells.len()).unwrap_or(u32::MAX),
+            sealed: self.is_sealed(),
         }
+    }
+
+    /// Returns whether its bytes go into the sealed bundle.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.secret.is_some() && self.key.offline == Offline::Sealed
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use jiff::Timestamp;
 use keys_protocol::limits::TEXT;
 use keys_protocol::{KeyName, KeyOutcome, KeyResult, Purpose, UnitOutcome, UnitResult, printable};
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use crate::deliver::{Delivery, Pushed};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::seal::Seal;
 
 /// Whether the outcomes happened or would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,12 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
             out.line(format_args!("{host}: {}: {words}", unit.unit))?;
         }
     }
+    if let Seal::Made(made) = &pushed.seal {
+        let until = day(made.offer.expires);
+        out.line(format_args!(
+            "{host}: sealed bundle: stored, good until {until}"
+        ))?;
+    }
     for stray in &pushed.outcome.inventory.strays {
         out.remark(format_args!(
             "{host}: {} in the folder of the keys was not made by keys and stays",
@@ -98,6 +106,15 @@ fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io
         ));
     }
     Ok(())
+}
+
+/// Returns the day of a time in seconds since 1970, in UTC.
+pub(crate) fn day(seconds: u64) -> String {
+    let when = Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX));
+    when.map_or_else(
+        |_| format!("second {seconds}"),
+        |when| when.strftime("%Y-%m-%d").to_string(),
+    )
 }
 
 /// Why keys have no secret.
@@ -246,8 +263,14 @@ fn as_json(delivery: &Delivery<Pushed>, exit: Exit) -> Value {
                     json!({ "key": name, what: failure.to_string() })
                 })
                 .collect();
+            let bundle = match &pushed.seal {
+                Seal::Made(made) => {
+                    json!({ "epoch": made.offer.epoch, "expires": made.offer.expires })
+                }
+                Seal::Dropped | Seal::Untouched => Value::Null,
+            };
             json!({
-                "host": host, "exit": exit as u8, "generation": outcome.generation, "boot": outcome.inventory.hello.boot,
+                "host": host, "exit": exit as u8, "generation": outcome.generation, "bundle": bundle, "boot": outcome.inventory.hello.boot,
                 "keys": outcome.keys, "units": outcome.units, "sources": sources, "strays": outcome.inventory.strays,
             })
         }

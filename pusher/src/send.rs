@@ -25,7 +25,7 @@ pub(crate) async fn send(
 ) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
     let manifest = Manifest::of(globals.manifest()?).await?;
-    let selected = args.selection.apply(&manifest)?;
+    let selected = args.select(&manifest)?;
     let mut selected = volatile::hold(selected, &manifest, args.made(purpose)?).await;
     let doing = Doing::now("resolving the sources");
     let settings = manifest.sources.waiting(args.patience.wait());

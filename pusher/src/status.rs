@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keys_protocol::bundle::Standing;
 use keys_protocol::limits::TEXT;
 use keys_protocol::{Have, KeyName, KeyOutcome, KeyResult, Purpose, Scope, printable};
 use serde_json::{Value, json};
@@ -199,6 +200,9 @@ fn print_host(host: &str, view: &View, out: &mut Output) -> io::Result<()> {
     out.line(format_args!(
         "{host}: {sent}; boot {boot}, keys-agent {agent}"
     ))?;
+    if let Some(bundle) = &hello.bundle {
+        out.line(format_args!("  {}", bundle_words(hello.epoch, bundle)))?;
+    }
     let names = view.rows.iter().map(|row| row.name.as_str().len());
     let longest = names.max().unwrap_or(0);
     for row in &view.rows {
@@ -217,6 +221,28 @@ fn print_host(host: &str, view: &View, out: &mut Output) -> io::Result<()> {
     Ok(())
 }
 
+/// How the sealed bundle stands, and what protects it: said as it is, also where that is nothing.
+fn bundle_words(epoch: u64, bundle: &Standing) -> String {
+    let (state, detail) = (
+        printable(&bundle.state, TEXT),
+        printable(&bundle.detail, TEXT),
+    );
+    let detail = if detail.is_empty() {
+        String::new()
+    } else {
+        format!(" ({detail})")
+    };
+    if state == "none" {
+        return format!("sealed bundle: none{detail}");
+    }
+    let at_rest = match printable(&bundle.at_rest, TEXT).as_str() {
+        "none" => "none: whoever has the disk can open it with the host's ssh key".to_owned(),
+        other => other.to_owned(),
+    };
+    let until = report::day(bundle.expires);
+    format!("sealed bundle {epoch}: {state}{detail}, good until {until}; at rest: {at_rest}")
+}
+
 fn as_json(view: &Delivery<View>) -> Value {
     let host = view.host.name.as_str();
     match &view.result {
@@ -228,6 +254,7 @@ fn as_json(view: &Delivery<View>) -> Value {
             json!({
                 "host": host, "exit": exit_of(view) as u8, "generation": hello.generation, "boot": hello.boot,
                 "boot_id": hello.boot_id, "sent_by": hello.sent_by, "sent_at": hello.sent_at, "agent": hello.agent,
+                "epoch": hello.epoch, "bundle": hello.bundle,
                 "host_keys": hello.host_keys.split_whitespace().collect::<Vec<_>>(),
                 "keys": found.rows, "strays": found.inventory.strays,
             })

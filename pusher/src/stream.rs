@@ -2,13 +2,15 @@
 
 use std::io::{self, Read, Write};
 
+use keys_protocol::bundle::Offer;
 use keys_protocol::{
-    Commit, Done, Features, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest, Need, Needs,
-    Purpose, Stray, UnitResult, VERSION, Wire, WireError, limits,
+    Commit, Done, Feature, Features, Frame, Have, Hello, KeyOutcome, KeyResult, Kind, Manifest,
+    Need, Needs, Purpose, Stray, UnitResult, VERSION, Wire, WireError, limits,
 };
 
 use crate::host_key::HostKey;
 use crate::plan::{Item, Push};
+use crate::seal::Seal;
 
 /// What the agent said of its host before anything was sent.
 pub(crate) struct Inventory {
@@ -45,6 +47,8 @@ pub(crate) enum Broken {
     Version(String),
     /// Everything was sent and the answer was lost: it may be in place or not.
     Unknown(WireError),
+    /// The bundle that was made has no number above that of the host's, which is this one; nothing was sent.
+    Behind(u64),
 }
 
 impl From<WireError> for Broken {
@@ -74,12 +78,13 @@ pub(crate) fn stream<R: Read, W: Write>(
 ) -> Result<Outcome, Broken> {
     let mut wire = Wire::connect(reader, writer)?;
     let inventory = greet(&mut wire, push.host.host_key.as_ref())?;
+    numbered(push, purpose, &inventory.hello)?;
     announce(&mut wire, push, purpose, &inventory.hello)?;
     if purpose == Purpose::Plan {
         return Ok(results(&mut wire, inventory)?);
     }
     let needed = needs(&mut wire, push)?;
-    bodies(&mut wire, &needed)?;
+    bodies(&mut wire, &needed, &push.seal)?;
     results(&mut wire, inventory).map_err(|error| match error {
         // The agent refuses only what it has not applied.
         refused @ WireError::Refused(_) => Broken::Before(refused),
@@ -115,7 +120,7 @@ fn recognise(hello: &Hello, pin: Option<&HostKey>) -> Result<(), Broken> {
         );
         return Err(Broken::Version(text));
     }
-    if let Some(unknown) = hello.requires.split_whitespace().next() {
+    if let Err(unknown) = Features::required(&hello.requires) {
         let text =
             format!("keys-agent {agent} requires `{unknown}`, which this keys does not know");
         return Err(Broken::Version(text));
@@ -143,6 +148,27 @@ fn recognise(hello: &Hello, pin: Option<&HostKey>) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Makes sure that the bundle is above the one that is there: the host would refuse it.
+fn numbered(push: &Push, purpose: Purpose, hello: &Hello) -> Result<(), Broken> {
+    match &push.seal {
+        Seal::Made(made) if purpose != Purpose::Plan && hello.epoch >= made.offer.epoch => {
+            Err(Broken::Behind(hello.epoch))
+        }
+        Seal::Made(_) | Seal::Dropped | Seal::Untouched => Ok(()),
+    }
+}
+
+/// What the Manifest frame says of the bundle: whether none is to be there any more, and what comes.
+fn bundle(push: &Push, purpose: Purpose, hello: &Hello) -> (bool, Option<Offer>) {
+    match &push.seal {
+        _ if purpose == Purpose::Plan => (false, None),
+        Seal::Made(made) => (false, Some(made.offer.clone())),
+        // An agent that never had one need not know what it is.
+        Seal::Dropped => (hello.epoch > 0, None),
+        Seal::Untouched => (false, None),
+    }
+}
+
 fn announce<R: Read, W: Write>(
     wire: &mut Wire<R, W>,
     push: &Push,
@@ -150,9 +176,17 @@ fn announce<R: Read, W: Write>(
     hello: &Hello,
 ) -> Result<(), WireError> {
     heeding(wire, |wire| {
+        let (unsealed, bundle) = bundle(push, purpose, hello);
+        let mut requires = requires(push, hello);
+        if unsealed || bundle.is_some() {
+            requires.extend([Feature::Bundle]);
+        }
+        let requires = requires.to_string();
         wire.send(&Manifest {
             purpose,
-            requires: requires(push, hello).to_string(),
+            requires,
+            unsealed,
+            bundle,
             ..push.manifest.clone()
         })?;
         for item in &push.keys {
@@ -197,12 +231,19 @@ fn needs<'a, R: Read, W: Write>(
     Ok(needed)
 }
 
-fn bodies<R: Read, W: Write>(wire: &mut Wire<R, W>, needed: &[&Item]) -> Result<(), WireError> {
+fn bodies<R: Read, W: Write>(
+    wire: &mut Wire<R, W>,
+    needed: &[&Item],
+    seal: &Seal,
+) -> Result<(), WireError> {
     heeding(wire, |wire| {
         let mut bytes = 0;
         for secret in needed.iter().filter_map(|item| item.secret.as_ref()) {
             wire.send_body(secret.expose())?;
             bytes += secret.len() as u64;
+        }
+        if let Seal::Made(made) = seal {
+            wire.send_body(&made.bytes)?;
         }
         let keys = u32::try_from(needed.len()).unwrap_or(u32::MAX);
         wire.send(&Commit {

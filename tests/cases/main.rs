@@ -17,6 +17,8 @@ mod architecture;
 mod atomic;
 /// The same sends by every way that docs/install.md offers.
 mod both_ways;
+/// The sealed bundle: keys that come back by themselves after a reboot, and every bundle that must not be opened.
+mod bundle;
 /// `check sops`: recipients of files beside those that `.sops.yaml` names.
 mod check_sops;
 /// Connections that freeze, break or are damaged, and logins that talk.

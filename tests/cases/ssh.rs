@@ -382,6 +382,7 @@ fn hello((protocol_min, protocol_max): (u32, u32), requires: &str) -> Hello {
         boot_id: String::new(),
         generation: 0,
         epoch: 0,
+        bundle: None,
         sent_by: String::new(),
         sent_at: 0,
         nonce: Digest([7; 32]),

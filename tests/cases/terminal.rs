@@ -140,6 +140,7 @@ fn hello() -> Vec<u8> {
         boot_id: text(),
         generation: 1,
         epoch: 0,
+        bundle: None,
         sent_by: text(),
         sent_at: 1,
         nonce: Digest([7; 32]),

@@ -29,6 +29,8 @@ impl Push {
             sender: "case@lab".to_owned(),
             keys: u32::try_from(keys.len()).expect("few"),
             bytes: keys.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            unsealed: false,
+            bundle: None,
         };
         let keys = keys
             .iter()
@@ -59,5 +61,6 @@ fn key(nonce: &Digest, name: &str, bytes: &[u8]) -> Key {
         size: bytes.len() as u64,
         mac: Some(KeyedHash::of(nonce, bytes)),
         units: 0,
+        sealed: false,
     }
 }

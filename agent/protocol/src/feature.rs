@@ -10,11 +10,13 @@ pub enum Feature {
     UnitGlobs,
     /// Units may be started, stopped and sent signals, too.
     UnitActions,
+    /// Sealed bundles are kept, and removed.
+    Bundle,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 2] = [Self::UnitGlobs, Self::UnitActions];
+    pub const ALL: [Self; 3] = [Self::UnitGlobs, Self::UnitActions, Self::Bundle];
 
     /// Returns its word.
     #[must_use]
@@ -22,6 +24,7 @@ impl Feature {
         match self {
             Self::UnitGlobs => "unit-globs",
             Self::UnitActions => "unit-actions",
+            Self::Bundle => "bundle",
         }
     }
 

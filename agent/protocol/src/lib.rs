@@ -7,6 +7,7 @@
 //! [`Principal`], [`UnitName`]), on both sides: the agent never trusts that the pusher checked.
 
 mod access;
+pub mod bundle;
 mod digest;
 mod error;
 mod feature;

@@ -18,6 +18,8 @@ pub const UNITS_PER_GLOB: usize = 256;
 pub const KEY_BYTES: u64 = 64 << 20;
 /// The largest push, in bytes.
 pub const PUSH_BYTES: u64 = 512 << 20;
+/// The largest sealed bundle, in bytes.
+pub const BUNDLE_BYTES: u64 = 64 << 20;
 /// The largest control or per-key frame, in bytes of payload.
 pub const CONTROL_FRAME: usize = 4 << 10;
 /// The largest body frame, in bytes of payload.

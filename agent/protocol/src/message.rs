@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::{Offer, Standing};
 use crate::frame::message;
 use crate::{Digest, How, KeyName, Kind, Message, Mode, Principal, UnitPattern};
 
@@ -38,6 +39,9 @@ pub struct Hello {
     /// The epoch of the sealed bundle; 0 without one.
     #[serde(default)]
     pub epoch: u64,
+    /// How the sealed bundle stands; none where there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Standing>,
     /// Who is said to have sent the generation, `user@machine`.
     #[serde(default)]
     pub sent_by: String,
@@ -108,6 +112,10 @@ pub enum Purpose {
 
 /// The pusher's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch by itself, as it stands on the wire"
+)]
 pub struct Manifest {
     /// The protocol version the pusher chose.
     pub protocol: u32,
@@ -136,6 +144,12 @@ pub struct Manifest {
     pub keys: u32,
     /// The sum of their sizes.
     pub bytes: u64,
+    /// Whether no key of this manifest is sealed any more: the bundle of it goes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unsealed: bool,
+    /// The sealed bundle that follows the bodies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Offer>,
 }
 
 /// What the pusher has of a key.
@@ -172,6 +186,17 @@ pub struct Key {
     /// How many [`Tell`] frames follow.
     #[serde(default)]
     pub units: u32,
+    /// Whether it is in the sealed bundle of this push.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sealed: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde calls"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A unit to tell when the key before this frame comes, changes or goes, or a pattern of such units.

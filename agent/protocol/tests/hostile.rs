@@ -69,6 +69,7 @@ fn session() -> Vec<u8> {
         size: 70_000,
         mac,
         units: 0,
+        sealed: false,
     };
     let manifest = Manifest {
         protocol: 1,
@@ -82,6 +83,8 @@ fn session() -> Vec<u8> {
         sender: "ann@atlas".into(),
         keys: 1,
         bytes: 70_000,
+        unsealed: false,
+        bundle: None,
     };
     wire.send(&manifest).unwrap();
     wire.send(&key).unwrap();

@@ -16,6 +16,8 @@ use crate::identity::AgeSettings;
 use crate::resolve::vault::VaultSettings;
 use crate::source::Source;
 
+use super::Offline;
+
 /// What should be where: hosts, the keys they have, and where the secrets in them come from.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,8 @@ pub(super) struct Document {
     pub(super) vaults: BTreeMap<String, VaultSettings>,
     /// Which identities open age and sops files.
     pub(super) age: Option<AgeSettings>,
+    /// Who signs the bundles of sealed keys.
+    pub(super) sealing: Option<SealingTable>,
     /// How hosts are reached.
     #[serde(default)]
     pub(super) ssh: Ssh,
@@ -57,6 +61,18 @@ pub(super) struct Ssh {
     /// How many hosts are served at once, 1 to 1024. Without it: 16.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) parallel: Option<i64>,
+}
+
+/// Who signs the bundles of sealed keys, and how long they are good.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SealingTable {
+    /// The ssh key that signs, for `ssh-keygen -Y sign`: a private key, or the public half of one that the ssh agent has;
+    /// relative to the manifest's folder.
+    pub(super) sign_with: String,
+    /// After how many days a bundle is refused, 1 to 3650. Without it: 30.
+    #[schemars(range(min = 1, max = 3650))]
+    pub(super) expire_days: Option<i64>,
 }
 
 /// One host.
@@ -105,6 +121,9 @@ pub(super) struct KeyTable {
     pub(super) mode: Option<Mode>,
     /// Whether every user of the host may read it, which a mode like `"0444"` asks for. Without it: false.
     pub(super) public: Option<bool>,
+    /// What becomes of it when the host reboots: `sealed` puts it into the encrypted bundle that the host opens by itself;
+    /// with `never` it is not there until it is sent again. Without it: `never`.
+    pub(super) offline: Option<Offline>,
     /// Services that are restarted when it changes, if they run: names, or patterns such as `web-*.service`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "\\.service$")))]

@@ -1,6 +1,7 @@
 //! Gives every host its keys, and refuses what cannot be together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, limits};
@@ -8,12 +9,15 @@ use keys_protocol::{Conflict, How, KeyName, Mode, Principal, Tell, UnitPattern, 
 use super::document::{Document, HostTable, KeyTable, OnChange, Place};
 use super::problem::Problem;
 use super::tree::Bare;
-use super::{Host, Key, Sudo, refer};
+use super::{Host, Key, Sudo, refer, sealing};
 use crate::host::{HostName, Tag};
 use crate::spelling::nearest;
 
 /// Returns the hosts with their keys.
-pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>, Problem> {
+pub(super) fn hosts(
+    document: &Document,
+    folder: &Path,
+) -> Result<BTreeMap<HostName, Arc<Host>>, Problem> {
     let mut placing = Placing::new(document);
     placing.bounded(document)?;
     for (name, table) in &document.keys {
@@ -32,6 +36,8 @@ pub(super) fn hosts(document: &Document) -> Result<BTreeMap<HostName, Arc<Host>>
         fits(host, document)?;
         refer::keys(host).map_err(|(name, problem)| of_key(problem, host, &name, document))?;
         apart(host, document)?;
+        host.sealing = sealing::of(host, document.sealing.as_ref(), folder)
+            .map_err(|(name, problem)| of_key(problem, host, &name, document))?;
     }
     Ok(placing
         .hosts
@@ -179,6 +185,7 @@ fn host(name: &HostName, table: &HostTable) -> Host {
         } else {
             Sudo::No
         },
+        sealing: None,
         keys: BTreeMap::new(),
     }
 }
@@ -201,6 +208,7 @@ fn key(name: &KeyName, table: &KeyTable) -> Result<Key, Problem> {
         group: table.group.clone().unwrap_or_else(Principal::root),
         mode,
         public,
+        offline: table.offline.unwrap_or_default(),
         tells: tells(name, table)?,
     })
 }
