@@ -51,7 +51,8 @@ pub(crate) async fn pushes(
     let tasks = pushes.into_iter().map(|push| {
         let settings = Arc::clone(settings);
         (Arc::clone(&push.host), async move {
-            deliver(push, &settings, asking).await
+            let purpose = push.manifest.purpose;
+            deliver(&Arc::new(push), &settings, asking, purpose).await
         })
     });
     side_by_side(tasks, settings.parallel).await
@@ -76,7 +77,8 @@ pub(crate) async fn inventories(
     side_by_side(tasks, settings.parallel).await
 }
 
-async fn side_by_side<T: Send + 'static>(
+/// Runs a task for each host, at most `parallel` at once, and returns what came of them by the hosts' names.
+pub(crate) async fn side_by_side<T: Send + 'static>(
     tasks: impl Iterator<
         Item = (
             Arc<Host>,
@@ -114,14 +116,18 @@ async fn side_by_side<T: Send + 'static>(
     done
 }
 
-async fn deliver(push: Push, settings: &SshSettings, asking: Asking) -> Result<Pushed, Failure> {
-    let push = Arc::new(push);
-    let purpose = push.manifest.purpose;
-    let mut outcome = match exchange(&push, settings, asking, purpose).await {
+/// Streams one push, for this purpose.
+pub(crate) async fn deliver(
+    push: &Arc<Push>,
+    settings: &SshSettings,
+    asking: Asking,
+    purpose: Purpose,
+) -> Result<Pushed, Failure> {
+    let mut outcome = match exchange(push, settings, asking, purpose).await {
         Err(Lost {
             broken: Broken::Unknown(error),
             ..
-        }) => settle(&push, settings, asking, &error).await?,
+        }) => settle(push, settings, asking, &error).await?,
         other => other.map_err(|lost| lost.into_failure(&push.host))?,
     };
     volatile::judge(&mut outcome, &push.held, purpose);
@@ -208,7 +214,8 @@ async fn session<T: Send + 'static>(
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
 
-async fn start(
+/// Starts ssh, and waits where this machine is short of what that takes.
+pub(crate) async fn start(
     host: &Host,
     settings: &SshSettings,
     verb: Verb,
@@ -232,20 +239,20 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// A session that broke, and how ssh ended.
-struct Lost {
-    broken: Broken,
-    ending: Option<Ending>,
+pub(crate) struct Lost {
+    pub(crate) broken: Broken,
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Lost {
-    fn at_start(error: io::Error) -> Self {
+    pub(crate) fn at_start(error: io::Error) -> Self {
         Self {
             broken: Broken::Before(WireError::Io(error)),
             ending: None,
         }
     }
 
-    fn into_failure(self, host: &Host) -> Failure {
+    pub(crate) fn into_failure(self, host: &Host) -> Failure {
         let Some(ending) = self.ending else {
             return Failure::new(
                 Exit::Failed,
