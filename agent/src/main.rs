@@ -58,6 +58,7 @@ mod unit;
 mod verb;
 mod visible;
 mod wait;
+mod watch;
 
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -75,7 +76,8 @@ use crate::session::Session;
 use crate::verb::Verb;
 
 /// The verbs for people, and those for units and for this program itself.
-const USAGE: &str = "usage: keys-agent receive | status | relay | install [--restore [FOLDER]]";
+const USAGE: &str =
+    "usage: keys-agent receive | status | watch | relay | install [--restore [FOLDER]]";
 /// `EX_USAGE` of sysexits(3).
 const EX_USAGE: u8 = 64;
 
@@ -108,10 +110,15 @@ fn verb(words: &[&str]) -> Result<u8, Failure> {
     match *words {
         ["receive"] => over(Verb::Receive),
         ["status"] => over(Verb::Status),
+        ["watch"] => watch::watch(),
         // The forced command of a login that may do nothing else.
-        ["relay"] => over(relay::forced(
-            std::env::var_os("SSH_ORIGINAL_COMMAND").as_deref(),
-        )?),
+        ["relay"] => {
+            let command = std::env::var_os("SSH_ORIGINAL_COMMAND");
+            if watch::is_asked(command.as_deref()) {
+                return watch::watch();
+            }
+            over(relay::forced(command.as_deref())?)
+        }
         ["install"] => install::install(&mut say).map(|()| 0),
         ["install", "--restore"] => restoring::install(&shelf::declared()?, &mut say).map(|()| 0),
         ["install", "--restore", folder] => restoring::install(folder, &mut say).map(|()| 0),

@@ -44,7 +44,8 @@ pub(crate) fn forced(command: Option<&OsStr>) -> Result<Verb, Failure> {
         let quoted = printable(&command.to_string_lossy(), QUOTED);
         let text = format!("refused a command of {} bytes: {quoted}", command.len());
         journal::record(Level::Warning, &text);
-        let text = "this login may run `keys-agent receive` and `keys-agent status`, nothing else";
+        let text =
+            "this login may run `keys-agent` with `receive`, `status` or `watch`, nothing else";
         Failure::new(RefusalCode::Policy, text)
     })
 }

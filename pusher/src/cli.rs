@@ -1,5 +1,7 @@
 //! The command line. Doc comments here are the help texts.
 
+mod reboots;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::output::Form;
 use crate::plan::Rules;
 use crate::select::{Hosts, Selected, Selection};
 use crate::volatile::Made;
+
+pub(crate) use reboots::{RebootArgs, WatchArgs};
 
 /// Sends secrets to hosts that must never have them on disk.
 ///
@@ -43,7 +47,7 @@ pub(crate) struct Globals {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Send the keys of the selected hosts
-    Send(SendArgs),
+    Send(SendCommand),
     /// Say what `send` would do, and exit with 2 if that is anything
     Plan(SendArgs),
     /// Print exactly the bytes of one key that would be sent
@@ -55,6 +59,18 @@ pub(crate) enum Command {
     /// Do what a command line of another tool says
     #[command(subcommand)]
     Compat(Compat),
+    /// Stay, and give hosts their keys again whenever they lose them
+    ///
+    /// One long ssh connection to each host asks it what it has. A host that was rebooted, or lacks a key for another reason,
+    /// is sent what is missing by a `keys send --reseed` of its own, which ends when it has done so: the watcher itself never
+    /// holds a secret. It adds keys and never replaces or removes one. Meant to run as a service.
+    Watch(WatchArgs),
+    /// Reboot hosts, and give them their keys again
+    ///
+    /// All secrets are resolved first, and what will be lost is said: a reboot after which the keys could not be sent again
+    /// is refused, as is one that would lose keys of other manifests. Then each host is told to reboot, waited for until it
+    /// answers from another boot, sent its keys, and waited for until the units of its keys that were active are active again.
+    Reboot(RebootArgs),
     /// Say whether things are as they should be, without asking a host
     #[command(subcommand)]
     Check(CheckCommand),
@@ -191,6 +207,25 @@ pub(crate) enum CheckCommand {
 pub(crate) struct CheckSopsArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
+}
+
+#[derive(Args)]
+pub(crate) struct SendCommand {
+    #[command(flatten)]
+    pub(crate) send: SendArgs,
+    /// Only add what is missing; neither replace nor remove a key, and generate no secret
+    #[arg(long, conflicts_with_all = ["dry_run", "take_over", "prune_all"])]
+    reseed: bool,
+}
+
+impl SendCommand {
+    pub(crate) fn purpose(&self) -> Purpose {
+        if self.reseed {
+            Purpose::Reseed
+        } else {
+            self.send.purpose()
+        }
+    }
 }
 
 #[derive(Args)]

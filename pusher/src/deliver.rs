@@ -54,7 +54,8 @@ pub(crate) async fn pushes(
     let tasks = pushes.into_iter().map(|push| {
         let settings = Arc::clone(settings);
         (Arc::clone(&push.host), async move {
-            deliver(push, &settings, asking).await
+            let purpose = push.manifest.purpose;
+            deliver(&Arc::new(push), &settings, asking, purpose).await
         })
     });
     side_by_side(tasks, settings.parallel).await
@@ -79,7 +80,8 @@ pub(crate) async fn inventories(
     side_by_side(tasks, settings.parallel).await
 }
 
-async fn side_by_side<T: Send + 'static>(
+/// Runs a task for each host, at most `parallel` at once, and returns what came of them by the hosts' names.
+pub(crate) async fn side_by_side<T: Send + 'static>(
     tasks: impl Iterator<
         Item = (
             Arc<Host>,
@@ -117,9 +119,14 @@ async fn side_by_side<T: Send + 'static>(
     done
 }
 
-async fn deliver(push: Push, settings: &SshSettings, asking: Asking) -> Result<Pushed, Failure> {
-    let purpose = push.manifest.purpose;
-    let mut push = Arc::new(seal(push, 0).await?);
+/// Streams one push, for this purpose.
+pub(crate) async fn deliver(
+    push: &Arc<Push>,
+    settings: &SshSettings,
+    asking: Asking,
+    purpose: Purpose,
+) -> Result<Pushed, Failure> {
+    let mut push = Arc::new(seal(Push::clone(push), 0).await?);
     let mut exchanged = exchange(&push, settings, asking, purpose).await;
     if let Err(Lost {
         broken: Broken::Behind(epoch),
@@ -224,7 +231,8 @@ async fn session<T: Send + 'static>(
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
 
-async fn start(
+/// Starts ssh, and waits where this machine is short of what that takes.
+pub(crate) async fn start(
     host: &Host,
     settings: &SshSettings,
     verb: Verb,
@@ -248,20 +256,20 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// A session that broke, and how ssh ended.
-struct Lost {
-    broken: Broken,
-    ending: Option<Ending>,
+pub(crate) struct Lost {
+    pub(crate) broken: Broken,
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Lost {
-    fn at_start(error: io::Error) -> Self {
+    pub(crate) fn at_start(error: io::Error) -> Self {
         Self {
             broken: Broken::Before(WireError::Io(error)),
             ending: None,
         }
     }
 
-    fn into_failure(self, host: &Host) -> Failure {
+    pub(crate) fn into_failure(self, host: &Host) -> Failure {
         let Some(ending) = self.ending else {
             return Failure::new(
                 Exit::Failed,

@@ -24,6 +24,11 @@ impl Ending {
         }
     }
 
+    /// Returns the exit code; none where it was killed.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
     /// Says why no agent answered: by exit code, and by the words that ssh(1) and shells have used for decades.
     /// `noise` is what came where the agent's first bytes were due.
     pub(crate) fn failure(&self, host: &Host, noise: &[u8]) -> Failure {

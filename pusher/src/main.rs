@@ -18,7 +18,9 @@ mod manifest;
 mod output;
 mod plan;
 mod program;
+mod reboot;
 mod recipients;
+mod remote;
 mod report;
 mod resolve;
 mod row;
@@ -31,8 +33,10 @@ mod ssh;
 mod status;
 mod stream;
 mod terminal;
+mod this_machine;
 mod unseal;
 mod volatile;
+mod watch;
 mod wipe;
 
 use std::io::{self, Write};
@@ -117,13 +121,15 @@ async fn caught(signal: &mut Signal) {
 async fn execute(cli: &Cli) -> Result<Exit, Failure> {
     let globals = &cli.globals;
     match &cli.command {
-        Command::Send(args)
-        | Command::Compat(Compat::Nixops(Nixops::SendKeys(NixopsArgs { send: args, .. }))) => {
+        Command::Send(args) => send::send(globals, &args.send, args.purpose()).await,
+        Command::Compat(Compat::Nixops(Nixops::SendKeys(NixopsArgs { send: args, .. }))) => {
             send::send(globals, args, args.purpose()).await
         }
         Command::Plan(args) => send::send(globals, args, Purpose::Plan).await,
         Command::Get(args) => get::get(globals, args).await,
         Command::Status(args) => status::status(globals, args).await,
+        Command::Watch(args) => watch::watch(globals, args).await,
+        Command::Reboot(args) => reboot::reboot(globals, args).await,
         Command::Check(CheckCommand::Sops(args)) => check::sops(globals, args).await,
         Command::Recipients(args) => recipients::recipients(globals, &args.selection).await,
         Command::Unseal(args) => unseal::unseal(globals, args).await,

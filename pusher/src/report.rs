@@ -70,7 +70,13 @@ fn write(
     Ok(())
 }
 
-fn print_host(host: &str, pushed: &Pushed, tense: Tense, out: &mut Output) -> io::Result<()> {
+/// Prints what became of one host.
+pub(crate) fn print_host(
+    host: &str,
+    pushed: &Pushed,
+    tense: Tense,
+    out: &mut Output,
+) -> io::Result<()> {
     let mut causes = causes(pushed);
     for key in &pushed.outcome.keys {
         match describe(key, causes.remove(&key.name)) {
@@ -179,10 +185,14 @@ fn unit_words(unit: &UnitResult, tense: Tense) -> String {
 }
 
 fn exit_of(delivery: &Delivery<Pushed>, tense: Tense) -> Exit {
-    let pushed = match &delivery.result {
-        Err(failure) => return failure.exit,
-        Ok(pushed) => pushed,
-    };
+    match &delivery.result {
+        Err(failure) => failure.exit,
+        Ok(pushed) => exit_of_pushed(pushed, tense),
+    }
+}
+
+/// How a host that was reached ends.
+pub(crate) fn exit_of_pushed(pushed: &Pushed, tense: Tense) -> Exit {
     let mut causes = causes(pushed);
     let (mut wanted, mut bad, mut pending) = (0, 0, 0);
     for key in &pushed.outcome.keys {
@@ -216,8 +226,14 @@ fn is_refused(outcome: KeyOutcome) -> bool {
 }
 
 fn has_failed_unit(pushed: &Pushed) -> bool {
-    let mut units = pushed.outcome.units.iter();
-    units.any(|unit| unit.outcome == UnitOutcome::Failed)
+    failed_units(pushed).next().is_some()
+}
+
+/// Returns the units that could not be told, or did not come up again.
+pub(crate) fn failed_units(pushed: &Pushed) -> impl Iterator<Item = &str> {
+    let failed = |unit: &&UnitResult| unit.outcome == UnitOutcome::Failed;
+    let units = pushed.outcome.units.iter().filter(failed);
+    units.map(|unit| unit.unit.as_str())
 }
 
 /// One host: its cause. Several: 3 if any is in place, else the common cause, or 1.

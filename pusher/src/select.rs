@@ -59,6 +59,16 @@ pub(crate) struct Selected {
 }
 
 impl Selected {
+    /// A host with all of its keys.
+    pub(crate) fn whole(host: &Arc<Host>) -> Self {
+        Self {
+            host: Arc::clone(host),
+            keys: host.keys.values().cloned().collect(),
+            scope: Scope::Host,
+            held: BTreeSet::new(),
+        }
+    }
+
     /// Returns the keys whose sources are asked.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys
@@ -75,13 +85,7 @@ impl Selection {
 
     fn keys_of(&self, hosts: Vec<&Arc<Host>>) -> Result<Vec<Selected>, Failure> {
         if self.key.is_empty() {
-            let whole = |host: &Arc<Host>| Selected {
-                host: Arc::clone(host),
-                keys: host.keys.values().cloned().collect(),
-                scope: Scope::Host,
-                held: BTreeSet::new(),
-            };
-            return Ok(hosts.into_iter().map(whole).collect());
+            return Ok(hosts.into_iter().map(Selected::whole).collect());
         }
         for pattern in &self.key {
             let mut names = hosts

@@ -23,11 +23,17 @@ use crate::program;
 
 pub(crate) use pipe::{Incoming, Outgoing};
 
-/// What the agent is asked to do. The remote command is exactly one of these words; names and data go over stdin.
+/// What is run on a host. The remote command is exactly one of these lines; names and data go over stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Receive,
     Status,
+    /// Status, again and again: each time something is said to it.
+    Watch,
+    /// The host's own reboot, which does not wait for the session to end.
+    Reboot,
+    /// Asks systemd how the units on stdin are, each ended by a NUL; it needs no root.
+    Units,
 }
 
 impl Verb {
@@ -37,6 +43,11 @@ impl Verb {
             (Sudo::No, Self::Status) => "keys-agent status",
             (Sudo::Yes, Self::Receive) => "sudo -n keys-agent receive",
             (Sudo::Yes, Self::Status) => "sudo -n keys-agent status",
+            (Sudo::No, Self::Watch) => "keys-agent watch",
+            (Sudo::Yes, Self::Watch) => "sudo -n keys-agent watch",
+            (Sudo::No, Self::Reboot) => "systemctl --no-block reboot",
+            (Sudo::Yes, Self::Reboot) => "sudo -n systemctl --no-block reboot",
+            (_, Self::Units) => "xargs -0 systemctl show --property=Id,ActiveState --",
         }
     }
 }
@@ -139,6 +150,11 @@ impl Session {
                 runtime,
             },
         ))
+    }
+
+    /// Waits for ssh to end by itself: the connection is lost, or the host has closed it.
+    pub(crate) async fn lost(&mut self) -> io::Result<()> {
+        self.child.wait().await.map(drop)
     }
 
     /// Waits for ssh to end, and ends it if it does not, then says what it printed and how it ended.

@@ -69,6 +69,8 @@ mod permissions;
 mod prompts;
 /// The protocol at its edges: every limit to the byte, frames out of turn, versions to come, bytes as they are, lost ends.
 mod protocol;
+/// `keys reboot`: nothing goes down that could not be given its keys again, and what went down gets them.
+mod reboot;
 /// `keys recipients`: hosts as age recipients, made of keys that are pinned or known and of no others.
 mod recipients;
 /// What leaves a host and what stays: removed keys, old generations, remains of killed runs, files of others.
@@ -123,6 +125,8 @@ mod vault_unseal;
 mod vault_values;
 /// Protocol version 1 as it was once said: what was right then is right now.
 mod version;
+/// `keys watch`: a host that lost its keys has them again, whatever took them, and nobody typed anything.
+mod watch;
 /// Keys that are taken off running hosts.
 mod wipe;
 /// The wire, frame by frame: what the agent takes, and what it refuses without having changed anything.

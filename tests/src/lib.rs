@@ -46,6 +46,7 @@ mod tree;
 mod up;
 mod vault;
 mod wait;
+mod watcher;
 
 pub use age::Age;
 pub use chaos::{Chaos, Fault};
@@ -72,3 +73,4 @@ pub use tree::Tree;
 pub use up::Up;
 pub use vault::{KvVersion, Vault, vault_manifest};
 pub use wait::{LIMIT, wait_for, within};
+pub use watcher::Watcher;

@@ -38,6 +38,10 @@ pub const SLOWEST: u64 = 256 << 10;
 pub const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait for a place among the sessions of a host, before the agent's first byte.
 pub const ROOM_WAIT: Duration = Duration::from_secs(20);
+/// The shortest time between the beginnings of two answers to a watcher.
+pub const WATCH_PACE: Duration = Duration::from_secs(1);
+/// The longest silence of a watcher.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(600);
 /// How often the agent reports that units are still restarting.
 pub const PROGRESS: Duration = Duration::from_secs(5);
 /// The longest wait for units to restart.
