@@ -27,7 +27,7 @@ use turn::{Rebooted, Turn};
 /// Reboots: secrets, what will be lost, then batch after batch, and no further one once a host has failed.
 pub(crate) async fn reboot(globals: &Globals, args: &RebootArgs) -> Result<Exit, Failure> {
     let mut out = Output::new(globals.form());
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let selected = whole_hosts(&manifest, args)?;
     let pushes = match secrets(&manifest, selected, args).await {
         Ok(pushes) => pushes,

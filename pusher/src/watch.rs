@@ -29,7 +29,7 @@ const LOGINS: usize = 32;
 
 /// Watches until it is stopped. It ends by itself only when it cannot go on.
 pub(crate) async fn watch(globals: &Globals, args: &WatchArgs) -> Result<Exit, Failure> {
-    let manifest = Manifest::load(globals.file.as_deref())?;
+    let manifest = Manifest::of(globals.manifest()?).await?;
     let hosts = args.hosts.choose(&manifest)?;
     let hosts: Vec<_> = hosts.into_iter().map(Arc::clone).collect();
     let board = Arc::new(Board::of(&hosts));
